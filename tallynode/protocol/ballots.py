@@ -1,0 +1,63 @@
+"""The ballots that a peer holds: one an origin and round, bounded; a voter counts once."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tallynode.protocol import limits
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A ballot that was accepted."""
+
+    coded: bytes
+    votes: np.ndarray  # (n,) int64
+
+
+@dataclass(slots=True)
+class BallotBox:
+    """Ballots by origin and round.
+
+    Args:
+        staleness: rounds by which a usable ballot may be off; 0 where the probes change.
+    """
+
+    staleness: int
+    _held: dict[str, dict[int, Held]] = field(default_factory=dict)
+
+    def get(self, origin: str, round_: int) -> Held | None:
+        """The ballot of one origin and round."""
+        return self._held.get(origin, {}).get(round_)
+
+    def put(self, origin: str, round_: int, ballot: Held) -> None:
+        """Keep a ballot; of one origin only the latest rounds are held."""
+        rounds = self._held.setdefault(origin, {})
+        rounds[round_] = ballot
+        if len(rounds) > limits.ROUNDS_HELD_MAX:
+            del rounds[min(rounds)]
+
+    def newest(self, origin: str) -> int:
+        """The highest round held of an origin, 0 if none."""
+        return max(self._held.get(origin, {}), default=0)
+
+    def usable(self, round_: int) -> tuple[dict[str, np.ndarray], int]:
+        """The votes that count in a round, by origin in sorted order, and how many are of another.
+
+        Each voter counts once: by its ballot of this round, else by the one of the nearest round
+        within `staleness`, a later one before an earlier one.
+        """
+        votes, late = {}, 0
+        for origin, rounds in sorted(self._held.items()):
+            near = [r for r in rounds if abs(r - round_) <= self.staleness]
+            if near:
+                best = min(near, key=lambda r: (abs(r - round_), -r))
+                votes[origin] = rounds[best].votes
+                late += best != round_
+        return votes, late
+
+    def forget_before(self, round_: int) -> None:
+        """Drop ballots of rounds so old that they are no longer accepted either."""
+        for rounds in self._held.values():
+            for old in [r for r in rounds if r < round_]:
+                del rounds[old]

@@ -1,0 +1,80 @@
+"""Everything that a peer can ask of the world. Their order in `step`'s answer is contract."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tallynode.protocol.tally import Consensus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Train:
+    """Train for a round and answer with Trained."""
+
+    round: int
+    probes: np.ndarray  # (n,) int64, the probes to vote on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learn:
+    """Learn from a round's consensus (None: from private data alone) and answer with Learned."""
+
+    round: int
+    consensus: Consensus | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Save:
+    """Make this state, with the trainer's, durable before any later effect of the same step."""
+
+    round: int
+    state: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publish:
+    """Put a retained message on this peer's own outbox."""
+
+    topic: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscribe:
+    """Read these topics of a neighbour's outbox."""
+
+    neighbour: str
+    topics: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsubscribe:
+    """Stop reading these topics of a neighbour's outbox."""
+
+    neighbour: str
+    topics: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A round is over: one line of the run's records."""
+
+    fields: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """Something a person should know."""
+
+    level: str  # info | warning | error
+    event: str
+    fields: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """Nothing more will happen: the process may end."""
+
+
+Effect = Train | Learn | Save | Publish | Subscribe | Unsubscribe | Report | Log | Finish

@@ -1,0 +1,63 @@
+"""Everything that can happen to a peer. Time is not in them: `step` takes it beside the event."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The process runs and its outbox is open."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkUp:
+    """This peer is connected to the outbox of a neighbour."""
+
+    neighbour: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkDown:
+    """The connection to a neighbour's outbox is lost."""
+
+    neighbour: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """A neighbour's outbox delivered a message."""
+
+    neighbour: str
+    topic: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """The trainer finished training for a round and voted."""
+
+    round: int
+    votes: np.ndarray  # (probes of the round,) int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """The trainer finished learning from a round's consensus."""
+
+    round: int
+    metrics: Mapping[str, object]  # carried into the report untouched
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """The instant that `deadline()` named has come."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """The user asks this peer to end."""
+
+
+Event = Started | LinkUp | LinkDown | Received | Trained | Learned | Tick | Stop

@@ -1,0 +1,15 @@
+"""Every bound on what a peer can make us hold, with its unit and the attack that it stops."""
+
+MESSAGE_BYTES_MAX = 262_144  # bytes a message; a hostile broker announcing 250 MB is cut off here
+BALLOT_BYTES_MAX = MESSAGE_BYTES_MAX - 256  # bytes of coded votes, the head left room
+NAME_BYTES_MAX = 32  # bytes of a mesh or peer name; bounds topics and log lines
+PEERS_MAX = 256  # peers a mesh; bounds every table that is kept by origin
+HOPS_MAX = 255  # edges a ballot may travel; a forged hop count cannot circle for ever
+ROUND_MAX = 2**32 - 1  # a round number; a forged one cannot overflow a counter
+CLASSES_MAX = 65_536  # classes a task
+PROBES_MAX = 1_000_000  # probes a task
+ROUNDS_HELD_MAX = 8  # ballots kept of one origin; a flood of future rounds evicts only its own
+LAGS_HELD = 64  # recent arrival times kept for the adaptive deadline
+REASON_CHARS_MAX = 200  # characters of a refusal that quotes a peer
+HISTOGRAM_CELLS_MAX = 1 << 26  # (probe, class) cells of a dense histogram, 256 MiB
+COMPLAINTS_MAX = 1_000  # refusals said in words; a peer that varies its garbage cannot fill the log

@@ -1,0 +1,65 @@
+"""What peers tell each other. Two messages: who I am (retained, rarely sent) and how I voted.
+
+A Hello is read only from the neighbour whose outbox it stands in. A Ballot may have travelled: its
+`origin` voted, and whoever published it is only the relay.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from tallynode.errors import LocalError
+from tallynode.protocol import limits
+
+
+class State(IntEnum):
+    """What a peer says of itself."""
+
+    RUNNING = 0
+    DONE = 1  # all rounds closed; still serving its last ballot
+    LEAVING = 2  # stopping now; nobody should wait
+
+
+class Coding(IntEnum):
+    """How a ballot's votes are coded."""
+
+    PACKED = 0
+
+
+def _check_name(name: str) -> None:
+    if not 1 <= len(name.encode()) <= limits.NAME_BYTES_MAX:
+        raise LocalError(f"a name must have 1 to {limits.NAME_BYTES_MAX} bytes: {name[:40]!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """What must agree before two peers count each other's votes."""
+
+    mesh: str
+    origin: str
+    probe_digest: bytes  # 8 bytes
+    classes: int
+    per_round: int  # probes voted on a round
+    method: str
+    state: State
+
+    def __post_init__(self) -> None:
+        _check_name(self.mesh)
+        _check_name(self.origin)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ballot:
+    """One peer's votes of one round, still coded."""
+
+    origin: str
+    round: int
+    hops_left: int  # edges that it may still travel
+    coding: Coding
+    votes: bytes
+
+    def __post_init__(self) -> None:
+        _check_name(self.origin)
+        if not 1 <= self.round <= limits.ROUND_MAX:
+            raise LocalError(f"round {self.round} is out of range")
+        if not 0 <= self.hops_left <= limits.HOPS_MAX:
+            raise LocalError(f"{self.hops_left} hops are out of range")

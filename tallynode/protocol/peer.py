@@ -1,0 +1,257 @@
+"""The peer: one event in, an ordered list of effects out. It never looks at a clock or a socket.
+
+`step(event, now)` is the only way in; the caller executes the effects in order (a Save is durable
+before the Publish behind it leaves) and calls again with a Tick at `deadline()`. The daemon and the
+simulator drive the same class.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from tallynode.errors import LocalError
+from tallynode.protocol import effects as ef
+from tallynode.protocol import events as ev
+from tallynode.protocol import snapshot as snap
+from tallynode.protocol.ballots import Held
+from tallynode.protocol.coding import packed
+from tallynode.protocol.hearing import Counters, Hearing
+from tallynode.protocol.limits import ROUND_MAX
+from tallynode.protocol.messages import State
+from tallynode.protocol.reliability import reliability
+from tallynode.protocol.rounds import Phase, Turn, probes_of_round, turn
+from tallynode.protocol.settings import PeerSettings
+from tallynode.protocol.tally import Consensus, plurality
+
+BEHIND_ROUNDS = 2  # rounds that the others may be ahead before a round is left open no longer
+RULES = {"plurality": plurality, "reliability": reliability}
+TALLY_MIN = 2  # ballots; fewer say nothing that the peer does not know
+
+
+class Peer:
+    """One autonomous member of a mesh.
+
+    Args:
+        settings: this peer's view of the mesh.
+        restored: the state saved before a restart, if any.
+    """
+
+    def __init__(self, settings: PeerSettings, restored: snap.Snapshot | None = None) -> None:
+        self.settings = settings
+        self.hearing = Hearing(settings)
+        self.phase = Phase.STARTING
+        self._restored = restored
+        self._started = self._round_started = self._voted = self._done = 0.0
+        self._now = 0.0
+        self._closed: Mapping[str, object] = {}
+        self._alone = False
+        self._asked = False  # for this round's overdue ballots, at every neighbour
+
+    @property
+    def round(self) -> int:
+        """The round that this peer is in; 0 before the first."""
+        return self.hearing.round
+
+    @property
+    def counters(self) -> Counters:
+        """Payload bytes so far."""
+        return self.hearing.counters
+
+    @property
+    def linked(self) -> frozenset[str]:
+        """Neighbours whose outbox this peer reads."""
+        return self.hearing.gossip.linked
+
+    def step(self, event: ev.Event, now: float) -> list[ef.Effect]:
+        """Take one event at monotonic time `now`; returns what to do, in order."""
+        self._now = now
+        if self.phase is Phase.STOPPED:
+            return []
+        match event:
+            case ev.Started():
+                self._started = now
+                out = [self.hearing.hello(State.RUNNING)]
+            case ev.LinkUp(neighbour=neighbour):
+                out = self.hearing.link_up(neighbour)
+            case ev.LinkDown(neighbour=neighbour):
+                out = self.hearing.link_down(neighbour)
+            case ev.Received():
+                out = self.hearing.receive(event, now)
+            case ev.Trained():
+                out = self._vote(event, now)
+            case ev.Learned():
+                out = self._learned(event, now)
+            case ev.Tick():
+                out = []
+            case ev.Stop():
+                return self._stop()
+        return out + self._due(now)
+
+    def deadline(self) -> float | None:
+        """When to send a Tick, in the time of `step`; None: not before another event."""
+        rounds = self.settings.rounds
+        patient_until = self._started + rounds.start_within_s
+        if self.phase is Phase.STARTING:
+            return patient_until
+        if self.phase is Phase.GATHERING:
+            quorum = self._has_quorum(self._now)
+            wait = self.hearing.lags.patience_s() if quorum else rounds.deadline_max_s
+            times = [self._voted + wait, patient_until]
+            if not self._asked:
+                times.append(self._voted + self.hearing.lags.overdue_s())
+            return min(t for t in times if t > self._now or t == times[0])
+        if self.phase is Phase.DONE:
+            return self._done + rounds.linger_s
+        return None
+
+    def _due(self, now: float) -> list[ef.Effect]:
+        """What the clock or the last event has made due."""
+        rounds = self.settings.rounds
+        if self.phase is Phase.STARTING:
+            linked = self.linked >= set(self.settings.neighbours)
+            if linked or now >= self._started + rounds.start_within_s:
+                return self._begin(now)
+        if self.phase is Phase.GATHERING:
+            if how := self._closes(now):
+                return self._close(how, now)
+            if not self._asked and now >= self._voted + self.hearing.lags.overdue_s():
+                self._asked = True
+                return self.hearing.graft(sorted(self._owing(now)))
+        if self.phase is Phase.DONE:
+            waiting = self.hearing.running_neighbours()
+            if not waiting or now >= self._done + rounds.linger_s:
+                self.phase = turn(self.phase, Turn.STOP)
+                return [ef.Finish()]
+        return []
+
+    def _begin(self, now: float) -> list[ef.Effect]:
+        """Enter the first round, or the one that was open when the process ended."""
+        restored = self._restored
+        if restored is None:
+            self.phase = turn(self.phase, Turn.BEGIN)
+            return self._train(1, now)
+        self.hearing.round, self._round_started = restored.round, now
+        self.phase = turn(self.phase, Turn.RESUME)
+        log = ef.Log(level="info", event="resumed", fields={"round": self.round})
+        return [log, *self._cast(restored.votes, now), *self._due(now)]
+
+    def _train(self, round_: int, now: float) -> list[ef.Effect]:
+        self.hearing.round = max(round_, self._ahead(now))
+        self._round_started = now
+        return [ef.Train(round=self.round, probes=self._probes())]
+
+    def _vote(self, event: ev.Trained, now: float) -> list[ef.Effect]:
+        if self.phase is not Phase.TRAINING or event.round != self.round:
+            raise LocalError(f"votes for round {event.round} in round {self.round}")
+        self.phase = turn(self.phase, Turn.VOTED)
+        ahead = self._ahead(now)
+        if self.settings.per_round is None and ahead >= self.round + BEHIND_ROUNDS:
+            self.hearing.round = ahead  # nothing is cast yet: vote where the others are
+        return self._cast(event.votes, now)
+
+    def _cast(self, votes: np.ndarray, now: float) -> list[ef.Effect]:
+        """Save this round's ballot, then publish it."""
+        mine = self.settings
+        self._voted, self._asked = now, False
+        self.hearing.lags.voted(self.round, now)
+        coded = packed.encode(votes, mine.classes)
+        self.hearing.box.put(mine.name, self.round, Held(coded, votes))
+        state = snap.Snapshot(
+            mesh=mine.mesh,
+            name=mine.name,
+            probe_digest=mine.probe_digest,
+            round=self.round,
+            votes=votes,
+        )
+        return [
+            ef.Save(round=self.round, state=snap.encode(state, mine.classes)),
+            self.hearing.publish(mine.name, self.round, mine.hops - 1, coded),
+        ]
+
+    def _patient(self, now: float) -> bool:
+        """Whether peers that have not been heard yet are still waited for."""
+        return now < self._started + self.settings.rounds.start_within_s
+
+    def _has_quorum(self, now: float) -> bool:
+        waited_for = self.hearing.members.waited_for(unheard=self._patient(now))
+        voted = len(waited_for) - len(self._owing(now)) + 1
+        return voted >= self.settings.rounds.quorum * (len(waited_for) + 1)
+
+    def _owing(self, now: float) -> set[str]:
+        return self.hearing.members.owing(self.round, unheard=self._patient(now))
+
+    def _ahead(self, now: float) -> int:
+        """The round that the others have reached, as far as this peer may follow."""
+        return min(self.hearing.members.frontier(unheard=self._patient(now)), self._last_round())
+
+    def _closes(self, now: float) -> str | None:
+        """Why the round closes now, or None while it stays open."""
+        if not self._owing(now):
+            return "all"
+        if self._ahead(now) >= self.round + BEHIND_ROUNDS:
+            return "behind"
+        if self._has_quorum(now) and now >= self._voted + self.hearing.lags.patience_s():
+            return "quorum"
+        if now >= self._voted + self.settings.rounds.deadline_max_s:
+            return "deadline"
+        return None
+
+    def _close(self, how: str, now: float) -> list[ef.Effect]:
+        missing = sorted(self._owing(now))
+        for name in missing:
+            self.hearing.members.missed(name)
+        votes, late = self.hearing.box.usable(self.round)
+        consensus = None
+        if len(votes) >= TALLY_MIN:
+            rule = RULES[self.settings.tally]
+            consensus = rule(votes, self._probes(), self.settings.classes)
+        self._closed = {
+            "voters": len(votes),
+            "late": late,
+            "closed_by": how if consensus else "alone",
+            "agreement": _agreement(votes[self.settings.name], consensus),
+        }
+        self.phase = turn(self.phase, Turn.CLOSED)
+        self.hearing.box.forget_before(self.round - self.settings.rounds.staleness)
+        logs: list[ef.Effect] = []
+        if (consensus is None) != self._alone:
+            self._alone = consensus is None
+            said = "alone, training on private data only" if self._alone else "no longer alone"
+            logs.append(ef.Log(level="warning", event=said, fields={"round": self.round}))
+        grafts = self.hearing.graft(missing)
+        return [*logs, *grafts, ef.Learn(round=self.round, consensus=consensus)]
+
+    def _learned(self, event: ev.Learned, now: float) -> list[ef.Effect]:
+        if self.phase is not Phase.LEARNING or event.round != self.round:
+            raise LocalError(f"learned round {event.round} in round {self.round}")
+        fields = {
+            "round": self.round,
+            "round_s": now - self._round_started,
+            "neighbours_linked": len(self.linked),
+            **self._closed,
+            **event.metrics,
+            **self.counters.fields(),
+        }
+        report = ef.Report(fields=fields)
+        if self.round < self._last_round():
+            self.phase = turn(self.phase, Turn.NEXT)
+            return [report, *self._train(self.round + 1, now)]
+        self.phase = turn(self.phase, Turn.LAST)
+        self._done = now
+        return [report, self.hearing.hello(State.DONE)]
+
+    def _stop(self) -> list[ef.Effect]:
+        self.phase = turn(self.phase, Turn.STOP)
+        return [self.hearing.hello(State.LEAVING), ef.Finish()]
+
+    def _last_round(self) -> int:
+        return self.settings.rounds.count or ROUND_MAX
+
+    def _probes(self) -> np.ndarray:
+        mine = self.settings
+        return probes_of_round(mine.seed, self.round, mine.probes, mine.per_round)
+
+
+def _agreement(own: np.ndarray, consensus: Consensus | None) -> float | None:
+    """Share of a peer's own votes that the tally confirms."""
+    return None if consensus is None else float((own == consensus.labels).mean())

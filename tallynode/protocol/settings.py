@@ -1,0 +1,70 @@
+"""What the pure peer needs to know, built once by the configuration and never changed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tallynode.errors import LocalError
+from tallynode.protocol import limits
+from tallynode.protocol.coding import packed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundSettings:
+    """How rounds go; all durations in seconds of the monotonic clock."""
+
+    count: int = 20  # rounds; 0 goes on for as long as the daemon runs
+    quorum: float = 0.8  # share of the known-alive voters that makes the short deadline apply
+    staleness: int = 2  # rounds that a late ballot stays usable
+    deadline_min_s: float = 2.0
+    deadline_max_s: float = 600.0
+    start_within_s: float = 10.0  # how long unheard peers are waited for after the start
+    linger_s: float = 5.0  # how long a finished peer stays for its neighbours
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerSettings:
+    """One peer's view of its mesh.
+
+    `reach` maps each graph neighbour to the origins whose ballots can come through it within
+    `hops` edges; its keys are the neighbours.
+    """
+
+    mesh: str
+    name: str
+    reach: Mapping[str, tuple[str, ...]]
+    hops: int  # edges a ballot travels, at least 1
+    classes: int
+    probes: int  # public probes in all
+    per_round: int | None  # probes sampled a round; None: all
+    probe_digest: bytes  # 8 bytes over the probes and the class list
+    method: str  # what must be the same on every peer, in words: "tally"
+    tally: str = "plurality"  # the rule: plurality | reliability
+    seed: int  # public; draws the round's probe sample
+    rounds: RoundSettings = RoundSettings()
+
+    def __post_init__(self) -> None:
+        checks = {
+            "hops": 1 <= self.hops <= limits.HOPS_MAX,
+            "classes": 2 <= self.classes <= limits.CLASSES_MAX,
+            "probes": 1 <= self.probes <= limits.PROBES_MAX,
+            "per_round": self.per_round is None or 1 <= self.per_round <= self.probes,
+            "probes a round (their ballot must fit a message)": (
+                packed.packed_bytes(self.per_round or self.probes, self.classes)
+                <= limits.BALLOT_BYTES_MAX
+            ),
+            "probe_digest": len(self.probe_digest) == 8,
+            "quorum": 0 < self.rounds.quorum <= 1,
+        }
+        for field, fine in checks.items():
+            if not fine:
+                raise LocalError(f"peer settings: {field} is out of range")
+
+    @property
+    def neighbours(self) -> tuple[str, ...]:
+        """The peers that this one connects to."""
+        return tuple(self.reach)
+
+    @property
+    def voters(self) -> frozenset[str]:
+        """Every other peer whose ballots can be heard here."""
+        return frozenset(origin for origins in self.reach.values() for origin in origins)

@@ -1,0 +1,166 @@
+"""Messages to bytes and back; no other module knows the bytes.
+
+A message is a msgpack array (the head) and, for a ballot, the coded votes right behind it:
+
+    ballot  [0x11, mesh tag (2 bytes), origin, round, probe tag (4 bytes), hops left, coding] votes
+    hello   [0x12, mesh, origin, probe digest (8 bytes), classes, probes a round, method, state]
+
+The first element is 16 · version + kind. Tags are the first bytes of a BLAKE2b digest: enough to
+tell a stray message from ours, while Hello compares the whole. Topics on a peer's outbox:
+
+    h             its Hello, retained
+    v/<origin>    the latest ballot of an origin, its own or relayed, retained
+"""
+
+import hashlib
+from typing import Any
+
+import msgpack
+
+from tallynode.errors import RemoteError
+from tallynode.protocol import limits
+from tallynode.protocol.messages import Ballot, Coding, Hello, State
+
+VERSION = 1
+KIND_BALLOT = VERSION * 16 + 1
+KIND_HELLO = VERSION * 16 + 2
+HELLO_TOPIC = "h"
+BALLOT_PREFIX = "v/"
+MESH_TAG_BYTES = 2
+PROBE_TAG_BYTES = 4
+HEAD_BYTES_MAX = 256  # bytes of the msgpack head; the unpacker never buffers more
+
+
+def ballot_topic(origin: str) -> str:
+    """The topic on which an outbox carries the ballots of `origin`."""
+    return BALLOT_PREFIX + origin
+
+
+def mesh_tag(mesh: str) -> bytes:
+    """Two bytes that tell ballots of this mesh from those of another."""
+    return hashlib.blake2b(mesh.encode(), digest_size=MESH_TAG_BYTES).digest()
+
+
+def encode_ballot(ballot: Ballot, mesh: str, probe_digest: bytes) -> bytes:
+    """A ballot as bytes."""
+    head = [
+        KIND_BALLOT,
+        mesh_tag(mesh),
+        ballot.origin,
+        ballot.round,
+        probe_digest[:PROBE_TAG_BYTES],
+        ballot.hops_left,
+        int(ballot.coding),
+    ]
+    return bytes(msgpack.packb(head)) + ballot.votes
+
+
+def encode_hello(hello: Hello) -> bytes:
+    """A hello as bytes."""
+    head = [
+        KIND_HELLO,
+        hello.mesh,
+        hello.origin,
+        hello.probe_digest,
+        hello.classes,
+        hello.per_round,
+        hello.method,
+        int(hello.state),
+    ]
+    return bytes(msgpack.packb(head))
+
+
+def decode(data: bytes, sender: str, mesh: str, probe_digest: bytes) -> Ballot | Hello:
+    """Bytes from the outbox of `sender` -> the message.
+
+    Raises:
+        RemoteError: anything but a message of this version, mesh and probe set.
+    """
+    head, rest = _split(data, sender)
+    if head[0] == KIND_BALLOT:
+        return _ballot(head, rest, sender, mesh, probe_digest)
+    if head[0] == KIND_HELLO and not rest:
+        return _hello(head, sender)
+    if head[0] >> 4 != VERSION:
+        raise RemoteError(sender, f"speaks wire version {head[0] >> 4}, this peer {VERSION}")
+    raise RemoteError(sender, "sent a message of an unknown kind")
+
+
+def _split(data: bytes, sender: str) -> tuple[list[Any], bytes]:
+    """The msgpack head and what follows it."""
+    if len(data) > limits.MESSAGE_BYTES_MAX:
+        raise RemoteError(sender, f"sent {len(data)} bytes, more than {limits.MESSAGE_BYTES_MAX}")
+    unpacker = msgpack.Unpacker(
+        max_buffer_size=HEAD_BYTES_MAX,
+        max_array_len=8,
+        max_map_len=0,
+        max_str_len=limits.NAME_BYTES_MAX * 2,
+        max_bin_len=8,
+        max_ext_len=0,
+    )
+    unpacker.feed(data[:HEAD_BYTES_MAX])
+    try:
+        head = unpacker.unpack()
+    except (ValueError, msgpack.UnpackException, RecursionError) as error:
+        raise RemoteError(sender, "sent bytes that are not a message") from error
+    if not isinstance(head, list) or not head or type(head[0]) is not int:
+        raise RemoteError(sender, "sent bytes that are not a message")
+    return head, data[unpacker.tell() :]
+
+
+def _is_count(value: object, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_name(value: object) -> bool:
+    return (
+        isinstance(value, str) and 1 <= len(value.encode(errors="replace")) <= limits.NAME_BYTES_MAX
+    )
+
+
+def _ballot(head: list[Any], votes: bytes, sender: str, mesh: str, probe_digest: bytes) -> Ballot:
+    if len(head) != 7:
+        raise RemoteError(sender, f"sent a ballot with {len(head)} fields")
+    _, tag, origin, round_, probes, hops_left, coding = head
+    if not _is_name(origin):
+        raise RemoteError(sender, "sent a ballot without an origin")
+    if tag != mesh_tag(mesh):
+        raise RemoteError(sender, f"sent a ballot of {origin} that belongs to another mesh")
+    if probes != probe_digest[:PROBE_TAG_BYTES]:
+        raise RemoteError(sender, f"sent a ballot of {origin} on another probe set")
+    if not _is_count(round_, 1, limits.ROUND_MAX):
+        raise RemoteError(sender, f"sent a ballot of {origin} with no valid round")
+    if not _is_count(hops_left, 0, limits.HOPS_MAX):
+        raise RemoteError(sender, f"sent a ballot of {origin} with no valid hop count")
+    if not _is_count(coding, 0, max(Coding)):
+        raise RemoteError(sender, f"sent a ballot of {origin} in an unknown coding")
+    return Ballot(
+        origin=origin, round=round_, hops_left=hops_left, coding=Coding(coding), votes=votes
+    )
+
+
+def _hello(head: list[Any], sender: str) -> Hello:
+    if len(head) != 8:
+        raise RemoteError(sender, f"sent a hello with {len(head)} fields")
+    _, mesh, origin, probe_digest, classes, per_round, method, state = head
+    fine = (
+        _is_name(mesh)
+        and _is_name(origin)
+        and isinstance(probe_digest, bytes)
+        and len(probe_digest) == 8
+        and _is_count(classes, 2, limits.CLASSES_MAX)
+        and _is_count(per_round, 1, limits.PROBES_MAX)
+        and isinstance(method, str)
+        and _is_count(state, 0, max(State))
+    )
+    if not fine:
+        raise RemoteError(sender, "sent a hello with a field out of range")
+    return Hello(
+        mesh=mesh,
+        origin=origin,
+        probe_digest=probe_digest,
+        classes=classes,
+        per_round=per_round,
+        method=method,
+        state=State(state),
+    )
