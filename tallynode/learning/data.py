@@ -1,0 +1,135 @@
+"""Load what one peer learns from, by the name of its source.
+
+A public set (digits, mnist, fashion-mnist) is dealt out for simulation: one seeded permutation sets
+the probes aside, then the test samples where the set has none of its own, and the rest is the pool
+that `partition` deals. Every peer computes the same deal and keeps its own part. A real peer brings
+folders of images or a function of its own.
+"""
+
+import importlib
+import sys
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tallynode.errors import DataError
+from tallynode.learning import folder, idx
+from tallynode.learning.partition import partition
+from tallynode.learning.samples import PeerData, Samples, checked, to_images
+from tallynode.learning.settings import DataSettings
+
+__all__ = ["PeerData", "Samples", "load_peer_data", "prefetch"]
+
+DIGITS_MAXIMUM = 16  # grey levels of the bundled digits
+DIGITS_TEST = 297  # samples; the same for any number of peers, so that accuracies compare
+SOURCES = "digits, mnist, fashion-mnist, folder:PATH or package.module:function"
+
+Progress = Callable[[str], None]
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+def load_peer_data(settings: DataSettings, progress: Progress = _silent) -> PeerData:
+    """Load one peer's private samples, the probes and the test samples.
+
+    Args:
+        settings: the source and this peer's share of it.
+        progress: told in a line what takes long, such as a download.
+
+    Raises:
+        DataError: names the file, folder or function that cannot be used, and what would help.
+    """
+    source = settings.source
+    if source == "digits":
+        return _digits(settings)
+    if source in idx.SETS:
+        return _idx(settings, progress)
+    if source.startswith("folder:"):
+        return checked(folder.load(settings, progress), source)
+    if ":" in source:
+        return checked(_call(source), source)
+    raise DataError(f"data: unknown source {source!r}, known are {SOURCES}")
+
+
+def prefetch(settings: DataSettings, progress: Progress = _silent) -> None:
+    """Download the source once if it must be, before many peers ask for it together."""
+    if settings.source in idx.SETS:
+        idx.find(settings.source, settings.data_dir, progress)
+
+
+def _digits(settings: DataSettings) -> PeerData:
+    file = resources.files("tallynode.learning") / "assets" / "digits.npz"
+    with file.open("rb") as stream, np.load(stream) as arrays:
+        pixels, labels = arrays["x"], arrays["y"].astype(np.int64)
+    names = tuple(str(digit) for digit in range(10))
+    return _dealt(settings, names, (pixels, labels), None, DIGITS_MAXIMUM)
+
+
+def _idx(settings: DataSettings, progress: Progress) -> PeerData:
+    where = idx.find(settings.source, settings.data_dir, progress)
+    names = idx.SETS[settings.source].classes
+    return _dealt(settings, names, idx.read(where, "train"), idx.read(where, "t10k"), 255)
+
+
+def _dealt(
+    settings: DataSettings,
+    names: tuple[str, ...],
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray] | None,
+    maximum: int,
+) -> PeerData:
+    """Deal (n, h, w) pixels and (n,) labels out; without `test` some of `train` is held out."""
+    pixels, labels = train
+    generator = np.random.default_rng(settings.partition_seed)
+    order = generator.permutation(len(labels))
+    held_out = 0 if test is not None else DIGITS_TEST
+    probes, rest, pool = np.split(order, [settings.probes, settings.probes + held_out])
+    index, peers = settings.share or (0, 1)
+    if not 0 <= index < peers:
+        raise DataError(f"data: share {index} of {peers} peers does not exist")
+    per_peer = settings.per_peer if settings.per_peer is not None else len(pool) // peers
+    if settings.probes < 1 or per_peer < 1 or peers * per_peer > len(pool):
+        raise DataError(
+            f"data: {settings.source} has {len(labels) - held_out} samples for probes and peers,"
+            f" not {settings.probes} probes and {peers} × {max(per_peer, 1)}"
+        )
+    pool = pool[: peers * per_peer]
+    mine = pool[partition(labels[pool], peers, settings.dirichlet, generator)[index]]
+    test_pixels, test_labels = test if test is not None else (pixels[rest], labels[rest])
+    if settings.test is not None and settings.test < 1:
+        raise DataError(f"data: test must be 1 or more, not {settings.test}")
+    if settings.test is not None:
+        draw = np.random.default_rng([settings.partition_seed, len(test_labels)])
+        some = draw.permutation(len(test_labels))[: settings.test]
+        test_pixels, test_labels = test_pixels[some], test_labels[some]
+    return PeerData(
+        classes=names,
+        private=Samples(to_images(pixels[mine], maximum), torch.from_numpy(labels[mine])),
+        probes=to_images(pixels[probes], maximum),
+        test=Samples(to_images(test_pixels, maximum), torch.from_numpy(test_labels)),
+        probe_labels=torch.from_numpy(labels[probes]),
+    )
+
+
+def _call(source: str) -> PeerData:
+    """Import `package.module:function`, also from the working directory, and call it."""
+    module_name, _, function_name = source.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except (ImportError, SyntaxError, ValueError) as error:
+        raise DataError(f"data: {source}: cannot import {module_name!r}: {error}") from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise DataError(f"data: {source}: {module_name} has no function {function_name!r}")
+    data = function()
+    if not isinstance(data, PeerData):
+        raise DataError(f"data: {source} returned {type(data).__name__}, not PeerData")
+    return data

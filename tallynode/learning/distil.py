@@ -1,0 +1,55 @@
+"""What a learner takes from the tally: a loss towards the consensus on the probes.
+
+Each probe counts by the confidence of its consensus, which replaces the weight that TallyTrain
+(arXiv 2607.00173) decays by hand: a probe on which the voters are split pulls little. The target is
+the winning class (`hard`) or the vote histogram (`histogram`).
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tallynode.learning.settings import Target
+
+
+class Tally(Protocol):
+    """The part of a consensus that is learnt from; n probes."""
+
+    @property
+    def labels(self) -> np.ndarray: ...  # (n,) int64
+    @property
+    def confidence(self) -> np.ndarray: ...  # (n,) float32 in [0, 1]
+    @property
+    def counts(self) -> np.ndarray: ...  # (n, classes) int32, votes
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """One consensus as tensors, ready to train on."""
+
+    x: Tensor  # (n, channels, height, width) float32, the probes
+    target: Tensor  # (n,) int64 classes, or (n, classes) float32 shares
+    weight: Tensor  # (n,) float32 of mean one
+
+    def __len__(self) -> int:
+        return len(self.weight)
+
+
+def lesson(x: Tensor, consensus: Tally, target: Target) -> Lesson:
+    """Turn the consensus on the probes `x` (n, ch, h, w) into a lesson."""
+    weight = torch.from_numpy(consensus.confidence).float()
+    weight = weight / weight.mean().clamp(min=1e-6)
+    if target == "hard":
+        return Lesson(x, torch.from_numpy(consensus.labels), weight)
+    shares = torch.from_numpy(consensus.counts).float()
+    return Lesson(x, shares / shares.sum(dim=1, keepdim=True).clamp(min=1), weight)
+
+
+def consensus_loss(net: nn.Module, taught: Lesson, batch: Tensor) -> Tensor:
+    """Return the weighted mean loss () of the probes at the indices `batch` (b,)."""
+    losses = functional.cross_entropy(net(taught.x[batch]), taught.target[batch], reduction="none")
+    return (losses * taught.weight[batch]).mean()

@@ -1,0 +1,178 @@
+"""A peer's own images in folders.
+
+    PATH/private/<class>/*.png|jpg    what only this peer has
+    PATH/probes/*.png|jpg             what every peer has, unlabelled, the same files everywhere
+    PATH/test/<class>/*.png|jpg       optional; else a seeded tenth of the private ones is held out
+    PATH/classes.txt                  optional; one class a line, the same list on every peer: one
+                                      that lacks a class still agrees on what the votes mean
+
+All images take the size that the settings state, else that of the first probe, and are grey or
+coloured as the first probe is. Probes are ordered by file name. An image that lies in two of the
+three parts, or under two classes, is refused: the parts must be disjoint.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from tallynode.errors import DataError
+from tallynode.learning.samples import PeerData, Samples, to_images
+from tallynode.learning.settings import DataSettings
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+GREY_MODES = ("1", "L", "LA", "I;16")
+HELD_OUT = 10  # one private image in so many measures, where there is no test folder
+VALUES_MAX = 1 << 30  # values of one part, 4 GiB of float32; bounds what a wrong size would ask for
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    """What every image is turned into."""
+
+    width: int
+    height: int
+    mode: str  # L | RGB
+
+
+@dataclass(frozen=True, slots=True)
+class _Labelled:
+    paths: list[Path]
+    labels: list[int]
+
+
+def load(settings: DataSettings, progress: Callable[[str], None]) -> PeerData:
+    """Load the folder that `settings.source` (folder:PATH) names.
+
+    Raises:
+        DataError: names the file or folder that is missing, unreadable or in two parts.
+    """
+    root = Path(settings.source.removeprefix("folder:")).expanduser()
+    for needed in (root, root / "private", root / "probes"):
+        if not needed.is_dir():
+            raise DataError(f"{needed}: no such folder; {root} needs private/<class>/ and probes/")
+    classes = _classes(root)
+    probes = _images(root / "probes")
+    if not probes:
+        raise DataError(f"{root / 'probes'}: no PNG or JPEG images")
+    seen = {_digest(path): path for path in probes}
+    private = _labelled(root / "private", classes, seen, progress)
+    if (root / "test").is_dir():
+        test = _labelled(root / "test", classes, seen, progress)
+    else:
+        private, test = _held_out(private, settings.partition_seed, root)
+    progress(f"reading {len(private.paths) + len(test.paths) + len(probes)} images from {root}")
+    shape = _format(probes[0], settings.image_size)
+    return PeerData(
+        classes=classes,
+        private=Samples(_pixels(private.paths, shape), torch.tensor(private.labels)),
+        probes=_pixels(probes, shape),
+        test=Samples(_pixels(test.paths, shape), torch.tensor(test.labels)),
+    )
+
+
+def _classes(root: Path) -> tuple[str, ...]:
+    """Return the class names of classes.txt, else the sorted folders under private/."""
+    listed = root / "classes.txt"
+    found = sorted(path.name for path in (root / "private").iterdir() if path.is_dir())
+    if not listed.is_file():
+        if len(found) < 2:
+            raise DataError(f"{root / 'private'}: {len(found)} class folders, two are needed")
+        return tuple(found)
+    try:
+        lines = [line.strip() for line in listed.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{listed}: cannot be read: {error}") from error
+    names = [line for line in lines if line]
+    if len(names) < 2 or len(set(names)) != len(names):
+        raise DataError(f"{listed}: needs two or more class names, each once")
+    return tuple(names)
+
+
+def _images(folder: Path) -> list[Path]:
+    """Return the images directly in `folder`, by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+
+
+def _labelled(
+    folder: Path, classes: tuple[str, ...], seen: dict[bytes, Path], progress: Callable[[str], None]
+) -> _Labelled:
+    """List `folder`/<class>/ images; `seen` holds the digests of all parts and grows."""
+    paths: list[Path] = []
+    labels: list[int] = []
+    for sub in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if sub.name not in classes:
+            raise DataError(f"{sub}: class {sub.name!r} is not in the list {', '.join(classes)}")
+        for path in _images(sub):
+            earlier = seen.setdefault(_digest(path), path)
+            if earlier is path:
+                paths.append(path)
+                labels.append(classes.index(sub.name))
+            elif earlier.parent == sub:
+                progress(f"{path}: the same image as {earlier.name}, left out")
+            else:
+                raise DataError(f"{path}: the same image as {earlier}; parts must be disjoint")
+    if not paths:
+        raise DataError(f"{folder}: no PNG or JPEG images in class folders")
+    return _Labelled(paths, labels)
+
+
+def _held_out(private: _Labelled, seed: int, root: Path) -> tuple[_Labelled, _Labelled]:
+    """Split a seeded tenth, at least one image, off as test."""
+    count = len(private.paths)
+    if count < 2:
+        raise DataError(f"{root / 'private'}: one image leaves none to test; add {root / 'test'}")
+    order = np.random.default_rng(seed).permutation(count)
+    cut = max(1, count // HELD_OUT)
+    test, rest = (
+        _Labelled([private.paths[i] for i in part], [private.labels[i] for i in part])
+        for part in (np.sort(order[:cut]), np.sort(order[cut:]))
+    )
+    return rest, test
+
+
+def _digest(path: Path) -> bytes:
+    try:
+        return hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        image = Image.open(path)
+        image.load()
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path}: not an image") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: cannot be decoded: {error}") from error
+    return image
+
+
+def _format(first: Path, size: tuple[int, int] | None) -> _Format:
+    """Take size (height, width) from the settings or the first probe, grey or colour from it."""
+    image = _open(first)
+    height, width = size if size is not None else (image.height, image.width)
+    return _Format(width, height, "L" if image.mode in GREY_MODES else "RGB")
+
+
+def _pixels(paths: list[Path], shape: _Format) -> Tensor:
+    """Decode images of one shape: (n, ch, h, w) float32 in [0, 1]."""
+    channels = 1 if shape.mode == "L" else 3
+    if len(paths) * shape.width * shape.height * channels > VALUES_MAX:
+        raise DataError(
+            f"{paths[0].parent}: {len(paths)} images of {shape.width} × {shape.height} do not fit;"
+            " state a smaller task.image_size"
+        )
+    pixels = np.empty((len(paths), shape.height, shape.width, channels), dtype=np.uint8)
+    for row, path in zip(pixels, paths, strict=True):
+        image = _open(path).convert(shape.mode)
+        if image.size != (shape.width, shape.height):
+            image = image.resize((shape.width, shape.height), Image.Resampling.BOX)
+        row[:] = np.asarray(image).reshape(row.shape)
+    return to_images(pixels, 255)

@@ -1,0 +1,127 @@
+"""Small nets by name, initialised from a seed of their own.
+
+`mlp` has one hidden layer: 4,810 parameters on the 8 × 8 digits. `lenet5` is LeCun et al. 1998
+with ReLU and max-pooling; its size follows the image. `resnet8` is the ResNet of 8 layers (He et
+al. 2016) that distillation papers use, 78k parameters, with group instead of batch normalisation:
+the running statistics of a skewed peer's small batches would not hold for the probes.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from tallynode.errors import ConfigError
+
+Shape = tuple[int, int, int]  # channels, height, width
+
+MLP_HIDDEN = 64  # units
+GROUP_CHANNELS = 8  # channels that are normalised together
+
+
+def build(name: str, shape: Shape, classes: int, seed: int) -> nn.Module:
+    """Build the named net; equal arguments give equal weights, the global generator is untouched.
+
+    Args:
+        name: a key of `MODELS`.
+        shape: channels, height and width of an image.
+        classes: number of outputs.
+        seed: of the initial weights.
+
+    Raises:
+        ConfigError: no such net, or it cannot take images of this shape.
+    """
+    if name not in MODELS:
+        raise ConfigError(f"model: unknown {name!r}, known are {', '.join(MODELS)}")
+    with torch.device("meta"):  # shapes only, so that nothing is drawn yet
+        net = MODELS[name](shape, classes)
+    net.to_empty(device="cpu")
+    generator = torch.Generator().manual_seed(seed)
+    for module in net.modules():
+        _initialise(module, generator)
+    return net
+
+
+def _initialise(module: nn.Module, generator: torch.Generator) -> None:
+    """Fill a layer as torch's own defaults do, from `generator`."""
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        fan_in = module.weight[0].numel()
+        nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5), generator=generator)
+        if module.bias is not None:
+            bound = 1 / math.sqrt(fan_in)
+            nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+    elif isinstance(module, nn.GroupNorm):
+        nn.init.ones_(module.weight)
+        nn.init.zeros_(module.bias)
+
+
+def _mlp(shape: Shape, classes: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(math.prod(shape), MLP_HIDDEN),
+        nn.ReLU(),
+        nn.Linear(MLP_HIDDEN, classes),
+    )
+
+
+def _lenet5(shape: Shape, classes: int) -> nn.Module:
+    channels, height, width = shape
+    rows, columns = (height // 2 - 4) // 2, (width // 2 - 4) // 2
+    if rows < 1 or columns < 1:
+        raise ConfigError(f"model: lenet5 needs images of 12 × 12 or more, not {height} × {width}")
+    return nn.Sequential(
+        nn.Conv2d(channels, 6, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 16, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(16 * rows * columns, 120),
+        nn.ReLU(),
+        nn.Linear(120, 84),
+        nn.ReLU(),
+        nn.Linear(84, classes),
+    )
+
+
+class _Block(nn.Module):
+    """Two 3 × 3 convolutions beside a shortcut."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            _conv(inputs, outputs, stride), nn.ReLU(), _conv(outputs, outputs, 1)
+        )
+        same = inputs == outputs and stride == 1
+        self.shortcut = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:  # (n, inputs, h, w) -> (n, outputs, h', w')
+        y: Tensor = torch.relu(self.body(x) + self.shortcut(x))
+        return y
+
+
+def _conv(inputs: int, outputs: int, stride: int) -> nn.Module:
+    conv = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+    return nn.Sequential(conv, nn.GroupNorm(outputs // GROUP_CHANNELS, outputs))
+
+
+def _resnet8(shape: Shape, classes: int) -> nn.Module:
+    return nn.Sequential(
+        _conv(shape[0], 16, 1),
+        nn.ReLU(),
+        _Block(16, 16, 1),
+        _Block(16, 32, 2),
+        _Block(32, 64, 2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(64, classes),
+    )
+
+
+MODELS: dict[str, Callable[[Shape, int], nn.Module]] = {
+    "mlp": _mlp,
+    "lenet5": _lenet5,
+    "resnet8": _resnet8,
+}

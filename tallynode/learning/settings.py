@@ -1,0 +1,40 @@
+"""What a peer learns and how: frozen settings, free of torch, for the configuration to build."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Target = Literal["hard", "histogram"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSettings:
+    """Which data, and this peer's share of it.
+
+    `share` is (index, of how many) in a simulation, where one public data set is dealt out to all
+    peers; None for a real peer, whose data is its own.
+    """
+
+    source: str  # digits | mnist | fashion-mnist | folder:PATH | package.module:function
+    data_dir: Path | None = None  # where mnist / fashion-mnist lie; None: look in the known places
+    probes: int = 500  # public probes in all
+    test: int | None = None  # test samples at most, a seeded draw; None: all that the source has
+    per_peer: int | None = None  # private samples a peer; None: all that remain, split equally
+    dirichlet: float | None = None  # label skew of the partition; None: IID
+    partition_seed: int = 7
+    share: tuple[int, int] | None = None
+    image_size: tuple[int, int] | None = None  # height, width of folder images; None: first probe's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSettings:
+    """How a peer trains."""
+
+    model: str = "mlp"  # mlp | lenet5 | resnet8
+    local_epochs: int = 1
+    local_steps: int | None = None  # instead of local_epochs
+    batch_size: int = 32  # samples
+    learning_rate: float = 3e-3  # Adam; good for mlp and lenet5 alike
+    prior: bool = True  # take the peer's own class prior out of the loss (logit adjustment)
+    witness: bool = True  # a second copy, trained on private data alone, casts the votes
+    target: Target = "hard"

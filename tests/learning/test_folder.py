@@ -1,0 +1,139 @@
+"""A peer's own images in folders: what loads, and what is refused with its path."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tallynode.errors import DataError
+from tallynode.learning.data import PeerData, load_peer_data
+from tallynode.learning.settings import DataSettings
+
+
+def _image(path: Path, value: int, size: tuple[int, int] = (6, 4), mode: str = "L") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, value if mode == "L" else (value, 0, 0)).save(path)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Two classes of five images and three probes, all different, 6 wide and 4 high."""
+    for number in range(5):
+        _image(tmp_path / "private" / "cat" / f"{number}.png", number)
+        _image(tmp_path / "private" / "dog" / f"{number}.png", 100 + number)
+    for number in range(3):
+        _image(tmp_path / "probes" / f"{number}.png", 200 + number)
+    return tmp_path
+
+
+def _load(root: Path, **more: object) -> PeerData:
+    return load_peer_data(DataSettings(source=f"folder:{root}", **more))  # type: ignore[arg-type]
+
+
+def test_a_tenth_is_held_out_where_there_is_no_test_folder(root: Path) -> None:
+    """Ten private images give nine to train and one to test, the same one every time."""
+    data = _load(root)
+    assert data.classes == ("cat", "dog")
+    assert data.probes.shape == (3, 1, 4, 6)
+    assert (len(data.private), len(data.test)) == (9, 1)
+    assert torch.equal(data.test.x, _load(root).test.x)
+    assert data.probe_labels is None
+    values = torch.cat([data.private.x, data.test.x])[:, 0, 0, 0] * 255
+    labels = torch.cat([data.private.y, data.test.y])
+    assert torch.equal(values >= 100, labels == 1)
+
+
+def test_a_test_folder_is_used_and_private_stays_whole(root: Path) -> None:
+    """With PATH/test/<class>/ nothing is held out."""
+    _image(root / "test" / "dog" / "x.png", 50)
+    data = _load(root)
+    assert (len(data.private), len(data.test)) == (10, 1)
+    assert data.test.y.tolist() == [1]
+
+
+def test_a_class_list_holds_for_a_peer_that_lacks_a_class(root: Path) -> None:
+    """classes.txt sets the order and may name classes of which this peer has no image."""
+    (root / "classes.txt").write_text("dog\nbird\n\ncat\n")
+    data = _load(root)
+    assert data.classes == ("dog", "bird", "cat")
+    assert sorted(set(data.private.y.tolist()) | set(data.test.y.tolist())) == [0, 2]
+
+
+def test_images_take_the_format_of_the_first_probe(root: Path) -> None:
+    """Another size and colour are turned into the first probe's, JPEG too."""
+    _image(root / "private" / "cat" / "big.jpg", 30, size=(60, 40), mode="RGB")
+    assert _load(root).private.x.shape[1:] == (1, 4, 6)
+
+
+def test_colour_probes_make_colour_data_and_the_settings_set_the_size(root: Path) -> None:
+    """A colour first probe gives three channels; image_size is (height, width)."""
+    _image(root / "probes" / "0.png", 7, mode="RGB")
+    data = _load(root, image_size=(2, 3))
+    assert data.probes.shape == (3, 3, 2, 3)
+    assert np.isclose(float(data.probes[0, 0, 0, 0]) * 255, 7)
+    assert float(data.probes[0, 1].max()) == 0
+
+
+def test_a_copy_within_a_class_is_left_out_and_told(root: Path) -> None:
+    """The same file twice would leak from private into the held-out tenth."""
+    _image(root / "private" / "cat" / "copy.png", 1)
+    told: list[str] = []
+    data = load_peer_data(DataSettings(source=f"folder:{root}"), told.append)
+    assert len(data.private) + len(data.test) == 10
+    assert any("copy.png: the same image as 1.png, left out" in line for line in told)
+
+
+def _remove_probes(root: Path) -> None:
+    for path in (root / "probes").iterdir():
+        path.unlink()
+
+
+def _empty_private(root: Path) -> None:
+    for path in (root / "private").glob("*/*"):
+        path.unlink()
+
+
+def _one_class(root: Path) -> None:
+    (root / "private" / "dog").rename(root / "dog")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda root: (root / "probes").rename(root / "p"), "probes: no such folder"),
+        (_remove_probes, "probes: no PNG or JPEG images"),
+        (_empty_private, "private: no PNG or JPEG images in class folders"),
+        (_one_class, "private: 1 class folders, two are needed"),
+        (lambda root: _image(root / "private/cat/p.png", 200), "p.png: the same image as .*0.png"),
+        (lambda root: _image(root / "private/dog/d.png", 3), "d.png: the same image as .*3.png"),
+        (lambda root: _image(root / "test/cat/t.png", 3), "t.png: the same image as .*3.png"),
+        (lambda root: _image(root / "test/emu/t.png", 9), "emu: class 'emu' is not in the list"),
+        (lambda root: (root / "classes.txt").write_text("cat\n"), "classes.txt: needs two or more"),
+        (lambda root: (root / "classes.txt").write_bytes(b"\xff"), "classes.txt: cannot be read"),
+        (lambda root: (root / "probes/1.png").write_bytes(b"no"), "1.png: not an image"),
+        (
+            lambda root: (root / "probes/1.png").write_bytes(
+                (root / "probes/2.png").read_bytes()[:50]
+            ),
+            "1.png: cannot be decoded",
+        ),
+        (lambda root: (root / "probes/9.png").mkdir(), "9.png: cannot be read: Is a directory"),
+    ],
+)
+def test_bad_input_is_refused_with_its_path(
+    root: Path, damage: Callable[[Path], object], message: str
+) -> None:
+    """Every fault ends in one line that names the file or folder."""
+    damage(root)
+    with pytest.raises(DataError, match=message) as caught:
+        _load(root)
+    assert str(root) in str(caught.value)
+
+
+def test_a_size_that_cannot_fit_is_refused_before_memory_is_asked_for(root: Path) -> None:
+    """The bound stands before the allocation."""
+    with pytest.raises(DataError, match=r"do not fit; state a smaller task\.image_size"):
+        _load(root, image_size=(50_000, 50_000))

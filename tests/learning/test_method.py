@@ -1,0 +1,206 @@
+"""The method `tally` on real digits: it gains, it repeats, it resumes, and its baseline is fair."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tallynode.errors import DataError
+from tallynode.learning import train
+from tallynode.learning.data import PeerData, load_peer_data
+from tallynode.learning.settings import DataSettings, TrainSettings
+from tallynode.methods.alone import alone
+from tallynode.methods.tally import Metrics, TallyMethod
+from tallynode.protocol.tally import plurality
+
+DATA = DataSettings(source="digits", probes=500, per_peer=125, dirichlet=0.1)
+SETTINGS = TrainSettings(learning_rate=1e-2)
+PROBES = np.arange(500)
+PEERS = 8
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> None:
+    train.single_thread()
+
+
+@pytest.fixture(scope="module")
+def parts() -> list[PeerData]:
+    """The private data of eight peers."""
+    return [load_peer_data(replace(DATA, share=(index, PEERS))) for index in range(PEERS)]
+
+
+def _mesh(parts: Sequence[PeerData], settings: TrainSettings) -> list[TallyMethod]:
+    return [
+        TallyMethod(data, settings, classes=10, seed=3, index=index)
+        for index, data in enumerate(parts)
+    ]
+
+
+def _round(mesh: Sequence[TallyMethod], number: int, probes: np.ndarray = PROBES) -> list[Metrics]:
+    """Every peer hears every ballot."""
+    ballots = {str(index): peer.train(number, probes) for index, peer in enumerate(mesh)}
+    consensus = plurality(ballots, probes, 10)
+    return [peer.learn(number, consensus) for peer in mesh]
+
+
+def _same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_the_mesh_gains_25_points_over_the_same_peers_alone(parts: list[PeerData]) -> None:
+    """Strong label skew, twelve rounds, plurality of witnesses: what the project is for."""
+    mesh = _mesh(parts, SETTINGS)
+    together = [_round(mesh, number) for number in range(12)][-1]
+    single = [
+        list(alone(data, SETTINGS, classes=10, seed=3, index=index, rounds=12))[-1]
+        for index, data in enumerate(parts)
+    ]
+    gain = np.mean([m.accuracy for m in together]) - np.mean([m.accuracy for m in single])
+    assert gain > 0.25
+    assert together[0].tally_accuracy is not None
+    assert together[0].tally_accuracy > 0.5
+
+
+@pytest.mark.parametrize("witness", [True, False])
+@pytest.mark.parametrize("target", ["hard", "histogram"])
+def test_the_same_seed_gives_the_same_bits(
+    parts: list[PeerData], witness: bool, target: str
+) -> None:
+    """Two runs of two peers end in equal metrics and equal states."""
+    settings = replace(SETTINGS, witness=witness, target=target)  # type: ignore[arg-type]
+    meshes = [_mesh(parts[:2], settings) for _ in range(2)]
+    metrics = [[_round(mesh, number) for number in range(3)] for mesh in meshes]
+    assert metrics[0] == metrics[1]
+    assert _same(meshes[0][1].state(), meshes[1][1].state())
+
+
+def test_peers_start_alike_and_train_apart(parts: list[PeerData]) -> None:
+    """One seed gives all peers equal first weights; the index gives them batches of their own."""
+    first, second = _mesh([parts[0], parts[0]], SETTINGS)
+    assert _same(first.state(), second.state())
+    first.learn(0, None)
+    second.learn(0, None)
+    assert not _same(first.state(), second.state())
+
+
+@pytest.mark.parametrize("witness", [True, False])
+@pytest.mark.parametrize("voted", [True, False])
+def test_resumed_equals_uninterrupted(
+    parts: list[PeerData], tmp_path: Path, witness: bool, voted: bool
+) -> None:
+    """Stopped between rounds or between vote and tally, stored and loaded: the same bits follow."""
+    settings = replace(SETTINGS, witness=witness)
+    whole, other = _mesh(parts[:2], settings)
+    for number in range(2):
+        _round([whole, other], number)
+    ballots = {"0": whole.train(2, PROBES), "1": other.train(2, PROBES)} if voted else {}
+    save_file(whole.state(), tmp_path / "state")
+    resumed = TallyMethod(parts[0], settings, classes=10, seed=3, index=0)
+    resumed.load(load_file(tmp_path / "state"))
+    results = []
+    for peer in (whole, resumed):
+        heard = ballots or {"0": peer.train(2, PROBES), "1": np.zeros(500, dtype=np.int64)}
+        metrics = [peer.learn(2, plurality(heard, PROBES, 10))]
+        votes = peer.train(3, PROBES)
+        metrics.append(peer.learn(3, None))
+        results.append((metrics, votes.tolist()))
+    assert results[0] == results[1]
+    assert _same(whole.state(), resumed.state())
+
+
+def test_a_state_is_a_snapshot(parts: list[PeerData]) -> None:
+    """Training on does not change a state that was taken, nor does a loaded peer."""
+    peer, copy = _mesh([parts[0]] * 2, SETTINGS)
+    peer.learn(0, None)
+    state = peer.state()
+    kept = {key: value.clone() for key, value in state.items()}
+    copy.load(state)
+    peer.learn(1, None)
+    copy.learn(1, None)
+    assert _same(state, kept)
+
+
+@pytest.mark.parametrize(
+    "change", [{"model": "resnet8"}, {"witness": True}], ids=["another net", "a copy more"]
+)
+def test_a_foreign_state_is_refused(parts: list[PeerData], change: dict[str, object]) -> None:
+    """The state of another net or method ends in one clear line."""
+    settings = replace(SETTINGS, witness=False)
+    state = TallyMethod(parts[0], settings, classes=10, seed=3, index=0).state()
+    other = replace(settings, **change)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="state: not of this model and method: "):
+        TallyMethod(parts[0], other, classes=10, seed=3, index=0).load(state)
+
+
+def test_the_baseline_is_the_learner_that_hears_nobody(parts: list[PeerData]) -> None:
+    """`alone`, a learner without consensus, its witness and a single copy are bit for bit equal."""
+    peer = TallyMethod(parts[0], SETTINGS, classes=10, seed=3, index=0)
+    single = TallyMethod(parts[0], replace(SETTINGS, witness=False), classes=10, seed=3, index=0)
+    for number, baseline in enumerate(
+        alone(parts[0], SETTINGS, classes=10, seed=3, index=0, rounds=3)
+    ):
+        peer.train(number, PROBES)
+        single.train(number, PROBES)
+        assert peer.learn(number, None) == baseline
+        assert single.learn(number, None) == baseline
+    state = peer.state()
+    learner = {key.removeprefix("learner."): state[key] for key in state if "learner." in key}
+    witness = {key.removeprefix("witness."): state[key] for key in state if "witness." in key}
+    assert _same(learner, witness)
+    assert len(learner) > 4
+
+
+def test_votes_are_cast_on_the_asked_probes_in_their_order(parts: list[PeerData]) -> None:
+    """A sample of probes gets the votes that the whole set would have given it."""
+    whole, some = (TallyMethod(parts[0], SETTINGS, classes=10, seed=3, index=0) for _ in range(2))
+    sample = np.array([7, 3, 499])
+    votes = whole.train(0, PROBES)
+    assert votes.dtype == np.int64
+    assert np.array_equal(some.train(0, sample), votes[sample])
+
+
+def test_a_witness_never_hears_the_consensus(parts: list[PeerData]) -> None:
+    """What the mesh says changes the learner and leaves the voter as it was."""
+    one, two = (TallyMethod(parts[0], SETTINGS, classes=10, seed=3, index=0) for _ in range(2))
+    for number in range(2):
+        assert np.array_equal(one.train(number, PROBES), two.train(number, PROBES))
+        for peer, said in ((one, 0), (two, 9)):
+            peer.learn(number, plurality({"a": np.full(500, said)}, PROBES, 10))
+    assert not torch.equal(one.state()["learner.net.1.weight"], two.state()["learner.net.1.weight"])
+
+
+def test_local_steps_replace_epochs(parts: list[PeerData]) -> None:
+    """With `local_steps` a round takes that many optimiser steps, with and without a consensus."""
+    settings = replace(SETTINGS, local_steps=5)
+    peer = TallyMethod(parts[0], settings, classes=10, seed=3, index=0)
+    consensus = plurality({"a": peer.train(0, PROBES)}, PROBES, 10)
+    peer.learn(0, consensus)
+    assert peer.state()["witness.adam.0.step"] == 5
+    assert peer.state()["learner.adam.0.step"] == 5
+    peer.learn(1, None)
+    assert peer.state()["learner.adam.0.step"] == 10
+
+
+def test_a_consensus_on_no_probe_teaches_nothing(parts: list[PeerData]) -> None:
+    """Where every probe is silenced the learner trains alone instead of dividing by nothing."""
+    one, two = (TallyMethod(parts[0], SETTINGS, classes=10, seed=3, index=0) for _ in range(2))
+    nothing = np.zeros(0, dtype=np.int64)
+    assert one.learn(0, plurality({"a": nothing}, nothing, 10)) == two.learn(0, None)
+
+
+def test_what_is_not_known_is_not_measured(parts: list[PeerData]) -> None:
+    """Without labels of the probes the tally has no accuracy; without a consensus neither."""
+    blind = replace(parts[0], probe_labels=None)
+    peer = TallyMethod(blind, SETTINGS, classes=10, seed=3, index=0)
+    consensus = plurality({"a": peer.train(0, PROBES)}, PROBES, 10)
+    assert peer.learn(0, consensus).tally_accuracy is None
+    peer = TallyMethod(parts[0], SETTINGS, classes=10, seed=3, index=0)
+    metrics = peer.learn(0, None)
+    assert metrics.tally_accuracy is None
+    assert len(metrics.per_class) == 10
+    assert metrics.loss > 0
