@@ -1,0 +1,206 @@
+"""topology.yaml as frozen settings, or every error in it at once, each with file:line:column.
+
+The sections mirror the file key by key, and each checks itself when it is built; what concerns
+several sections (a graph and the number of peers) is checked by `Mesh` once the sections stand.
+Durations are seconds once read. No torch here: `tallynode check` answers at once.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self, get_args
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from tallynode import config_fields as fields
+from tallynode.config_sections import (
+    Graph,
+    Method,
+    Peer,
+    Rounds,
+    Section,
+    Task,
+    check_graph,
+    distinct,
+    peer_list,
+)
+from tallynode.config_yaml import Document, Problem, Where, dotted, nearest, read_document
+from tallynode.errors import ConfigError
+from tallynode.learning.settings import DataSettings, TrainSettings
+from tallynode.protocol import limits
+
+
+class Mesh(Section):
+    """A whole topology.yaml."""
+
+    mesh: fields.Name
+    listen: fields.Listen = "127.0.0.1"
+    insecure: Literal["loopback", "lab-network"] = "loopback"
+    broker: fields.Broker = "embedded"  # embedded | mosquitto | mqtt://host[:port]
+    discovery: bool = True  # False: static addresses only
+    seed: fields.Seed = 7
+    graph: Graph = Graph(kind="ring")
+    peers: Annotated[tuple[Peer, ...], BeforeValidator(peer_list), AfterValidator(distinct)]
+    task: Task = Task()
+    rounds: Rounds = Rounds()
+    method: Method = Method()
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Self:
+        fields.refuse_all([*check_graph(self.graph, self.names), *_check_trust(self)])
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the peers' names in the order of the file."""
+        return tuple(peer.name for peer in self.peers)
+
+    @property
+    def hops(self) -> int:
+        """Return over how many edges a ballot travels; `all` is never used up, on no path."""
+        if self.method.hops == "all":
+            return min(len(self.peers), limits.HOPS_MAX)
+        return self.method.hops
+
+    @property
+    def shared_broker(self) -> tuple[str, int] | None:
+        """Return host and port of the shared broker, or None where each peer has its own."""
+        return fields.split_broker(self.broker) if self.broker.startswith("mqtt:") else None
+
+    def peer(self, name: str) -> Peer:
+        """Return the peer of this name; ConfigError that lists the names where there is none."""
+        for peer in self.peers:
+            if peer.name == name:
+                return peer
+        names = ", ".join(self.names)
+        close = nearest(name, list(self.names))
+        raise ConfigError(f"mesh {self.mesh} has no peer '{name}'{close} its peers: {names}")
+
+    def peer_for_host(self, hostname: str) -> Peer:
+        """Return the peer named like this host, with or without its domain; ConfigError if none."""
+        host = hostname.lower()
+        for peer in self.peers:
+            if peer.name in (host, host.partition(".")[0]):
+                return peer
+        names = ", ".join(self.names)
+        raise ConfigError(
+            f"no peer of mesh {self.mesh} is named like this host ('{hostname}'): "
+            f"choose one with --peer: {names}"
+        )
+
+    def data_settings(self, peer_index: int) -> DataSettings:
+        """Return which data a peer has: its share of a public set, or what it names itself."""
+        task, own = self.task, self.peers[peer_index].data
+        seed = task.partition.seed
+        return DataSettings(
+            source=own or task.data,
+            data_dir=task.data_dir,
+            probes=task.probes.count,
+            per_peer=task.partition.per_peer,
+            dirichlet=task.partition.dirichlet,
+            partition_seed=self.seed if seed is None else seed,
+            share=(peer_index, len(self.peers)) if own is None else None,
+        )
+
+    def train_settings(self, peer: Peer) -> TrainSettings:
+        """Return how a peer trains."""
+        return TrainSettings(
+            model=peer.model or self.task.model,
+            local_epochs=self.rounds.local_epochs,
+            local_steps=self.rounds.local_steps,
+            batch_size=self.task.batch_size,
+            learning_rate=self.task.learning_rate,
+            prior=self.method.prior,
+            witness=self.method.witness,
+            target=self.method.target,
+        )
+
+    def resolved(self) -> str:
+        """Return the whole configuration as YAML, defaults included; it loads to an equal mesh."""
+        plain = self.model_dump(mode="json", exclude_none=True)
+        return yaml.safe_dump(plain, sort_keys=False)
+
+
+def load_mesh(path: Path) -> Mesh:
+    """Read topology.yaml.
+
+    Args:
+        path: the file; relative folders in it are relative to its own.
+
+    Raises:
+        ConfigError: one line `file:line:column: field.path: message` for everything wrong in it.
+    """
+    document = read_document(path)
+    problems = list(document.problems)
+    try:
+        mesh = Mesh.model_validate(document.data, context={"base": path.absolute().parent})
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            problems += _problems(detail, document)
+    if problems:
+        raise ConfigError("\n".join(problem.line(str(path)) for problem in sorted(problems)))
+    return mesh
+
+
+def topology_dir() -> Path:
+    """Return the folder of the ready-made meshes, in an installed package or in a checkout."""
+    package = Path(__file__).parent
+    installed = package / "topology"
+    return installed if installed.is_dir() else package.parent / "topology"
+
+
+def default_mesh() -> Mesh:
+    """Return the mesh that runs when no file is given: eight peers in a ring on digits."""
+    return load_mesh(topology_dir() / "ring-8.yaml")
+
+
+def _check_trust(mesh: Mesh) -> list[tuple[Where, str]]:
+    if mesh.insecure == "lab-network":
+        return []
+    places: list[tuple[Where, str]] = [(("listen",), mesh.listen)]
+    if mesh.shared_broker:
+        places.append((("broker",), mesh.shared_broker[0]))
+    places += [
+        (("peers", i, "address"), peer.address or "localhost") for i, peer in enumerate(mesh.peers)
+    ]
+    why = (
+        "is not loopback, and pinned identities are not in this version; on a network that you "
+        "trust, say so with `insecure: lab-network`"
+    )
+    return [(where, f"{host} {why}") for where, host in places if not fields.is_loopback(host)]
+
+
+def _problems(detail: ErrorDetails, document: Document) -> list[Problem]:
+    where: Where = detail["loc"]
+    context = detail.get("ctx", {})
+    kind, why = detail["type"], detail["msg"].replace("Input should", "should")
+    if kind == "problems":
+        found = [((*where, *place), why) for place, why in context["problems"]]
+        return [Problem(document.value_mark(w), dotted(w), why) for w, why in found]
+    if kind == "extra_forbidden":
+        known = _keys_of(where[:-1])
+        why = f"unknown key{nearest(str(where[-1]), known) or ', known are: ' + ', '.join(known)}"
+        return [Problem(document.key_mark(where), dotted(where), why)]
+    if kind == "missing":
+        return [Problem(document.key_mark(where[:-1]), dotted(where), "is missing")]
+    if kind == "model_type":
+        why = "should be a mapping (key: value)" if where else "the file should be a mapping"
+    elif kind == "literal_error":
+        allowed = [
+            word.strip("' ")
+            for word in why.removeprefix("should be").replace(" or ", ",").split(",")
+        ]
+        why = f"{why}, not {detail['input']!r}{nearest(str(detail['input']), allowed)}"
+    elif kind != "refused" and not isinstance(detail["input"], dict | list):
+        why = f"{why}, not {detail['input']!r}"
+    return [Problem(document.value_mark(where), dotted(where), why)]
+
+
+def _keys_of(where: Where) -> list[str]:
+    section: type[BaseModel] = Mesh
+    for part in where:
+        if isinstance(part, str):
+            annotation = section.model_fields[part].annotation
+            inner = [annotation, *get_args(annotation)]
+            section = next(t for t in inner if isinstance(t, type) and issubclass(t, BaseModel))
+    return list(section.model_fields)

@@ -1,0 +1,217 @@
+"""The sections of topology.yaml, key by key; each checks itself when it is built."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tallynode import config_fields as fields
+from tallynode.config_yaml import Where, nearest
+from tallynode.learning.settings import Target, TrainSettings
+from tallynode.protocol import limits
+
+_GRAPH_KEYS: dict[str, tuple[str, ...]] = {
+    "ring": (),
+    "torus": ("rows", "cols"),
+    "small-world": ("degree", "rewire"),
+    "random-regular": ("degree",),
+    "complete": (),
+    "star": (),
+    "custom": ("edges",),
+}
+
+
+class Section(BaseModel):
+    """A mapping of the file: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Peer(Section):
+    """One peer; `address` only where mDNS does not reach."""
+
+    name: fields.Name
+    address: fields.Address | None = None
+    port: fields.Port | None = None
+    model: Literal["mlp", "lenet5", "resnet8"] | None = None  # None: the task's
+    data: fields.Data | None = None  # None: the task's
+
+
+class Graph(Section):
+    """Who neighbours whom: the kind and exactly the parameters of that kind."""
+
+    kind: Literal["ring", "torus", "small-world", "random-regular", "complete", "star", "custom"]
+    rows: fields.Count | None = None
+    cols: fields.Count | None = None
+    degree: fields.Count | None = None  # neighbours of each peer
+    rewire: fields.Share | None = None  # share of the edges that lead far
+    edges: tuple[tuple[fields.Name, fields.Name], ...] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shorthand(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"kind": value}
+        if isinstance(value, dict) and "edges" in value and "kind" not in value:
+            return {"kind": "custom", **value}
+        return value
+
+    @model_validator(mode="after")
+    def _parameters_of_kind(self) -> Self:
+        wanted = _GRAPH_KEYS[self.kind]
+        given = self.parameters()
+        problems: list[tuple[Where, str]] = [
+            ((key,), f"is missing: a {self.kind} graph needs it")
+            for key in wanted
+            if key not in given
+        ]
+        problems += [
+            ((key,), f"does not belong to a {self.kind} graph")
+            for key in given
+            if key not in wanted
+        ]
+        fields.refuse_all(problems)
+        return self
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters beside the kind: rows, cols, degree, rewire or edges."""
+        return {key: value for key, value in self if key != "kind" and value is not None}
+
+
+class Probes(Section):
+    """The public, unlabelled samples that peers vote on."""
+
+    count: fields.Count = 500
+    per_round: fields.CountOrAll = "all"
+
+    @model_validator(mode="after")
+    def _sample_fits(self) -> Self:
+        if self.per_round != "all" and self.per_round > self.count:
+            fields.refuse_all([(("per_round",), f"should be at most count ({self.count})")])
+        return self
+
+
+class Partition(Section):
+    """How a simulation deals one public data set out; real peers bring their own data."""
+
+    dirichlet: fields.Positive | None = None  # label skew; None: every peer alike
+    seed: fields.Seed | None = None  # None: the mesh's
+    per_peer: fields.Count | None = None  # private samples; None: all that remain, split equally
+
+
+class Task(Section):
+    """What is learnt, from what, with which model."""
+
+    data: fields.Data = "digits"
+    data_dir: fields.Folder | None = None
+    model: Literal["mlp", "lenet5", "resnet8"] = "mlp"
+    probes: Probes = Probes()
+    partition: Partition = Partition()
+    batch_size: fields.Count = TrainSettings().batch_size
+    learning_rate: fields.Positive = TrainSettings().learning_rate
+
+
+class Deadline(Section):
+    """Bounds of the adaptive deadline of a round, in seconds."""
+
+    min: fields.Seconds = 2.0
+    max: fields.Seconds = 600.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not 0 < self.max >= self.min:
+            fields.refuse_all([(("max",), "should be more than 0s and not less than min")])
+        return self
+
+
+class Rounds(Section):
+    """How many rounds and how long each may take."""
+
+    count: fields.CountOrNone = 20  # 0: for as long as the daemon runs
+    local_epochs: fields.Count = 1
+    local_steps: fields.Count | None = None  # instead of local_epochs
+    deadline: Deadline = Deadline()
+    quorum: Annotated[fields.Share, Field(gt=0)] = 0.8  # share of the known-alive voters
+    staleness: fields.CountOrNone = 2  # rounds that a late ballot still counts
+    start_within: fields.Seconds = 10.0
+    linger: fields.Seconds = 5.0
+
+
+class Method(Section):
+    """What peers publish and what they learn from the tally."""
+
+    name: Literal["tally"] = "tally"
+    tally: Literal["plurality", "reliability"] = "reliability"
+    target: Target = "hard"
+    hops: fields.Hops = "all"  # edges that a ballot travels
+    witness: bool = True
+    prior: bool = True
+
+
+def peer_list(value: Any) -> Any:
+    """Read the shorthands: a number of peers, and a bare name for a peer."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        if not 1 <= value <= limits.PEERS_MAX:
+            fields.refuse(f"should be 1 to {limits.PEERS_MAX} peers, not {value}")
+        return [{"name": f"peer-{i + 1}"} for i in range(value)]
+    if not isinstance(value, list | tuple):
+        fields.refuse("should be a list of peers, or how many there are")
+    if not 1 <= len(value) <= limits.PEERS_MAX:
+        fields.refuse(f"should be 1 to {limits.PEERS_MAX} peers, not {len(value)}")
+    return [{"name": item} if isinstance(item, str) else item for item in value]
+
+
+def distinct(peers: tuple[Peer, ...]) -> tuple[Peer, ...]:
+    """Refuse two peers of one name, or of one address and port, at the places of both."""
+    problems: list[tuple[Where, str]] = []
+    for key, of in (("name", _name_of), ("address", _outbox_of)):
+        places: dict[object, list[int]] = {}
+        for i, peer in enumerate(peers):
+            if of(peer) is not None:
+                places.setdefault(of(peer), []).append(i)
+        for same in places.values():
+            for i in same if len(same) > 1 else ():
+                others = " and ".join(f"peers[{j}]" for j in same if j != i)
+                value = getattr(peers[i], key)
+                problems.append(((i, key), f"'{value}' is also the {key} of {others}"))
+    fields.refuse_all(problems)
+    return peers
+
+
+def _name_of(peer: Peer) -> object:
+    return peer.name
+
+
+def _outbox_of(peer: Peer) -> object:
+    return peer.address and (peer.address, peer.port or fields.MQTT_PORT)
+
+
+def check_graph(graph: Graph, names: Sequence[str]) -> list[tuple[Where, str]]:
+    n, degree = len(names), graph.degree or 0
+    if graph.kind == "custom":
+        return _check_edges(graph.edges or (), names)
+    why = ""
+    if graph.kind == "torus" and (graph.rows or 0) * (graph.cols or 0) != n:
+        return [(("graph",), f"a torus of {graph.rows} × {graph.cols} does not hold {n} peers")]
+    if graph.kind == "small-world" and (degree % 2 or not 2 <= degree < n):
+        why = f"should be even and from 2 to {n - 1} among {n} peers"
+    if graph.kind == "random-regular" and (degree * n % 2 or not 1 <= degree < n):
+        why = f"should be from 1 to {n - 1} among {n} peers, and peers × degree even"
+    return [(("graph", "degree"), f"{why}, not {degree}")] if why else []
+
+
+def _check_edges(edges: Sequence[tuple[str, str]], names: Sequence[str]) -> list[tuple[Where, str]]:
+    problems: list[tuple[Where, str]] = []
+    seen: dict[frozenset[str], int] = {}
+    for i, edge in enumerate(edges):
+        where: Where = ("graph", "edges", i)
+        for end in (0, 1):
+            if edge[end] not in names:
+                close = nearest(edge[end], list(names))
+                problems.append(((*where, end), f"'{edge[end]}' is not a peer{close}"))
+        if edge[0] == edge[1]:
+            problems.append((where, f"joins '{edge[0]}' to itself"))
+        first = seen.setdefault(frozenset(edge), i)
+        if first != i:
+            problems.append((where, f"is the same edge as graph.edges[{first}]"))
+    return problems
