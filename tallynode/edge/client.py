@@ -1,0 +1,286 @@
+"""One MQTT connection of ours to a broker that is not in this process.
+
+aiomqtt speaks the protocol. Its connect blocks a thread for seconds where a host does not answer,
+and its reader allocates whatever size a broker announces; so we make the TCP connection ourselves,
+on the loop, and hand aiomqtt a socket that refuses oversized reads and is metered until it closes.
+paho (below aiomqtt) has one method that makes its socket: it is replaced on the one object. That,
+paho's method that closes it and aiomqtt's future of the connection's end are the only private names
+that this file relies on; tests/edge pin them.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import aiomqtt
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
+from tenacity.wait import wait_random_exponential
+
+from tallynode.edge.meter import Meter
+from tallynode.protocol.limits import MESSAGE_BYTES_MAX
+
+CONNECT_WITHIN_S = 5.0  # seconds for TCP, and again for MQTT; a dead host must not hold its slot
+KEEPALIVE_S = 15  # seconds; a half-open link is noticed within twice this
+PACKET_IN_MAX = MESSAGE_BYTES_MAX + 4096  # bytes; a hostile broker makes us hold 256 MB
+BACKOFF_S = (0.05, 5.0)  # seconds: first and longest window of the random wait between attempts
+STABLE_S = 5.0  # seconds; a connection that lived so long starts the backoff afresh
+
+# A neighbour that goes is daily life and told by our callers; paho calls it an error each time.
+_quiet = logging.getLogger("tallynode.mqtt")
+_quiet.setLevel(logging.CRITICAL)
+
+CONNECTION_ERRORS = (aiomqtt.MqttError, OSError)
+
+Receive = Callable[[aiomqtt.Message], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a broker is, and what it wants to see."""
+
+    host: str
+    port: int
+    username: str | None = None
+    password: str | None = None
+
+
+class ConnectionFailed(OSError):
+    """A broker that could not be reached or did not stay; the connection is tried again."""
+
+
+class _Socket(socket.socket):
+    """A TCP socket that refuses oversized reads, and is metered until `release`.
+
+    paho closes from whichever thread it is in, while a reader for the descriptor may still be on
+    its way to the loop: so `close` only ends the connection, and the loop's thread frees the
+    descriptor.
+    """
+
+    def __init__(self, family: int) -> None:
+        super().__init__(family, socket.SOCK_STREAM)
+        self.ended = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._meter: Meter | None = None
+        self._metered = 0
+        self.setblocking(False)
+        self.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def measure(self, meter: Meter) -> None:
+        """Count this connection from now on."""
+        self._meter, self._metered = meter, meter.add(self)
+
+    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
+        """Receive; paho asks for the whole packet at once, so bufsize is what was announced."""
+        if bufsize > PACKET_IN_MAX:
+            raise ConnectionFailed(f"broker announced a packet of {bufsize} bytes")
+        return super().recv(bufsize, flags)
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._meter is not None:
+            self._meter.remove(self._metered)
+        with contextlib.suppress(OSError):  # not connected any more
+            self.shutdown(socket.SHUT_RDWR)
+        self._loop.call_soon_threadsafe(self.ended.set)
+
+    def release(self) -> None:
+        """Free the descriptor; in the loop's thread only."""
+        if self.fileno() >= 0:
+            self.close()
+            self._loop.remove_reader(self.fileno())
+            self._loop.remove_writer(self.fileno())
+            super().close()
+
+
+@contextlib.asynccontextmanager
+async def connected(
+    endpoint: Endpoint,
+    identifier: str,
+    meter: Meter,
+    *,
+    receive: Receive | None = None,
+    will: aiomqtt.Will | None = None,
+) -> AsyncIterator[aiomqtt.Client]:
+    """An MQTT 5 connection, closed on leaving; `receive` is called in the loop for each message.
+
+    Raises:
+        MqttError, OSError: no connection; the text says why.
+    """
+    bugs: list[Exception] = []
+    client = aiomqtt.Client(
+        endpoint.host,
+        endpoint.port,
+        identifier=identifier,
+        username=endpoint.username,
+        password=endpoint.password,
+        protocol=aiomqtt.ProtocolVersion.V5,
+        logger=_quiet,
+        will=will,
+        clean_start=True,
+        keepalive=KEEPALIVE_S,
+        timeout=CONNECT_WITHIN_S,
+        queue_type=_no_queue(receive, bugs),
+        properties=_connect_properties(),
+    )
+    paho: Any = client._client
+    sock = await _open_socket(endpoint, meter)
+    paho._create_socket_connection = lambda: sock
+    try:
+        await _greet(client, sock, endpoint)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_exit(client)
+            yield client
+    finally:
+        paho._sock_close()  # aiomqtt leaves the socket open where the greeting fails
+        sock.release()
+        if bugs:
+            raise bugs[0]
+
+
+async def serve(client: aiomqtt.Client, work: Coroutine[Any, Any, None]) -> None:
+    """Do `work` until it fails or the connection ends; return if that was stable.
+
+    Raises:
+        MqttError, OSError: the connection ended early, so the next attempt should wait a while.
+    """
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    working = asyncio.ensure_future(work)
+    losing = asyncio.ensure_future(_lost(client))
+    try:
+        done, _ = await asyncio.wait({working, losing}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    except CONNECTION_ERRORS:
+        if loop.time() - began < STABLE_S:
+            raise
+    finally:
+        working.cancel()
+        losing.cancel()
+        await asyncio.gather(working, losing, return_exceptions=True)
+
+
+async def _lost(client: aiomqtt.Client) -> None:
+    await anext(client.messages)  # none comes, messages go to `receive`; the end is raised
+
+
+async def keep_trying(
+    live: Callable[[], Awaitable[None]],
+    *,
+    backoff: tuple[float, float],
+    pause: Callable[[float], Awaitable[None]],
+) -> NoReturn:
+    """Run a connection's life over and over, waiting a random while after a failure (full jitter).
+
+    Args:
+        live: connects and serves; raises a CONNECTION_ERROR where that failed, and returns when a
+            stable connection was lost, after which the next attempt comes at once.
+        backoff: the first and the longest window, in seconds.
+        pause: waits, or returns early where trying at once makes sense.
+    """
+    first_s, longest_s = backoff
+    window = wait_random_exponential(multiplier=first_s, max=longest_s)
+
+    def wait(state: RetryCallState) -> float:
+        return first_s / 2 + window(state)  # never at once: a broker may close all it accepts
+
+    while True:
+        retrying = AsyncRetrying(
+            wait=wait, sleep=pause, retry=retry_if_exception_type(CONNECTION_ERRORS)
+        )
+        await retrying(live)
+
+
+async def _greet(client: aiomqtt.Client, sock: _Socket, endpoint: Endpoint) -> None:
+    """Exchange CONNECT and CONNACK; a broker that hangs up meanwhile fails us at once."""
+    where = f"{endpoint.host}:{endpoint.port}"
+    end = client._disconnected  # aiomqtt forgets an end that comes in the instant of the greeting
+    greeting = asyncio.ensure_future(client.__aenter__())
+    ended = asyncio.ensure_future(sock.ended.wait())
+    try:
+        await asyncio.wait({greeting, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if not greeting.done():
+            raise ConnectionFailed(f"{where}: closed the connection during the greeting")
+        greeting.result()
+        if end.done():
+            raise ConnectionFailed(f"{where}: {end.exception() or 'closed the connection'}")
+    finally:
+        greeting.cancel()
+        ended.cancel()
+        await asyncio.gather(greeting, ended, return_exceptions=True)
+
+
+async def _open_socket(endpoint: Endpoint, meter: Meter) -> _Socket:
+    """A connected TCP socket; every address of the host is tried, without blocking the loop."""
+    loop = asyncio.get_running_loop()
+    where = f"{endpoint.host}:{endpoint.port}"
+    failure: OSError = ConnectionFailed("no address")
+    try:
+        async with asyncio.timeout(CONNECT_WITHIN_S):
+            for family, address in await _resolve(endpoint):
+                sock = _Socket(family)
+                try:
+                    await loop.sock_connect(sock, address)
+                except OSError as error:
+                    sock.release()
+                    failure = error
+                except asyncio.CancelledError:
+                    sock.release()
+                    raise
+                else:
+                    sock.measure(meter)
+                    return sock
+    except TimeoutError:
+        raise ConnectionFailed(f"{where}: no answer within {CONNECT_WITHIN_S:g} s") from None
+    except socket.gaierror as error:
+        raise ConnectionFailed(f"{where}: {error.strerror}") from None
+    reason = os.strerror(failure.errno) if failure.errno else str(failure)
+    raise ConnectionFailed(f"{where}: {reason.lower()}")
+
+
+async def _resolve(endpoint: Endpoint) -> list[tuple[int, Any]]:
+    """(family, address) pairs of a host; a numeric address needs no thread of the executor."""
+    try:
+        version = ipaddress.ip_address(endpoint.host).version
+    except ValueError:
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+        return [(family, address) for family, _, _, _, address in found]
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    return [(family, (endpoint.host, endpoint.port))]
+
+
+def _connect_properties() -> Properties:
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.MaximumPacketSize = PACKET_IN_MAX
+    return properties
+
+
+def _no_queue(
+    receive: Receive | None, bugs: list[Exception]
+) -> type[asyncio.Queue[aiomqtt.Message]]:
+    """A queue that hands messages on at once: what is not queued needs no bound, nor is it dropped.
+
+    While `receive` works, the socket is not read, and TCP slows the sender down. What `receive`
+    raises is our bug; paho and aiomqtt would take it for a lost connection, so `bugs` keeps it.
+    """
+
+    class Direct(asyncio.Queue[aiomqtt.Message]):
+        def put_nowait(self, item: aiomqtt.Message) -> None:
+            if receive is None:
+                return
+            try:
+                receive(item)
+            except Exception as bug:
+                bugs.append(bug)
+                raise
+
+    return Direct

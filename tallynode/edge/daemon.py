@@ -1,0 +1,339 @@
+"""The daemon: the pure peer, driven by real brokers, links, discovery, disk and clock.
+
+All events go through one queue and are worked off one at a time, effects in order; so a Save is on
+the disk before the Publish behind it leaves. The one timer is set to the peer's deadline after each
+event.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import structlog
+
+from tallynode.assemble import Parts
+from tallynode.assemble import parts as build
+from tallynode.config import Mesh
+from tallynode.edge.broker import MQTT_PORT, Broker, make_broker, shared_endpoint
+from tallynode.edge.checkpoint import pack, unpack
+from tallynode.edge.discovery import AddressBook, Discovery
+from tallynode.edge.links import Links
+from tallynode.edge.shared_broker import shared_prefix
+from tallynode.edge.storage import CheckpointStore, FolderLock, atomic_write
+from tallynode.edge.trainer import Trainer, use_threads
+from tallynode.errors import DataError, IoError
+from tallynode.protocol import effects as ef
+from tallynode.protocol import events as ev
+from tallynode.protocol import snapshot as snap
+from tallynode.protocol.coding import DecodeError
+from tallynode.protocol.peer import Peer
+
+EVENTS_MAX = 10_000  # events waiting; a flood beyond it is dropped and counted, never held
+MIB = 1 << 20
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folders:
+    """Where a peer writes: `state` to survive a restart, `run` for people to read."""
+
+    state: Path
+    run: Path
+
+
+class Daemon:
+    """One peer of a mesh as a running process.
+
+    Args:
+        mesh: the whole configuration.
+        parts: this peer's data, trainer and protocol settings.
+        folders: where it writes.
+    """
+
+    def __init__(self, mesh: Mesh, parts: Parts, folders: Folders) -> None:
+        self._mesh = mesh
+        self._parts = parts
+        self._folders = folders
+        self._name = parts.settings.name
+        self._trainer = Trainer(parts.method)
+        self._store = CheckpointStore(folders.state)
+        self._book = AddressBook(folders.state / "addresses.json")
+        self._links = Links(
+            self._name,
+            on_up=lambda neighbour: self._put(ev.LinkUp(neighbour=neighbour)),
+            on_down=lambda neighbour: self._put(ev.LinkDown(neighbour=neighbour)),
+            on_message=lambda neighbour, topic, data: self._put(
+                ev.Received(neighbour=neighbour, topic=topic, data=data)
+            ),
+        )
+        self._events: asyncio.Queue[ev.Event] = asyncio.Queue(EVENTS_MAX)
+        self._dropped = 0
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._began = time.monotonic()
+        self._discovery_s: float | None = None
+        self._finished = False
+        self._disk_ok = True
+
+    async def run(self) -> str:
+        """Run until all rounds are done or `stop` is called; returns how it ended.
+
+        Raises:
+            IoError: the outbox's port is in use, or the state folder cannot be used.
+            DataError: the stored state belongs to something else.
+        """
+        self._folders.run.mkdir(parents=True, exist_ok=True)
+        with FolderLock(self._folders.state):
+            peer = Peer(self._parts.settings, self._restore())
+            broker = self._make_broker()
+            host, port = await broker.start()
+            log.info("outbox open", host=host, port=port, broker=self._mesh.broker)
+            discovery = await self._find_neighbours(host, port)
+            async with asyncio.TaskGroup() as group:
+                links = group.create_task(self._links.run())
+                try:
+                    ended = await self._drive(peer, broker, group)
+                finally:
+                    await self._close(peer, broker, discovery)
+                    links.cancel()
+        self._write_outcome(ended)
+        return ended
+
+    def stop(self) -> None:
+        """Ask the peer to end; safe to call twice."""
+        self._put(ev.Stop())
+
+    # -- driving --------------------------------------------------------------------------------
+
+    async def _drive(self, peer: Peer, broker: Broker, group: asyncio.TaskGroup) -> str:
+        loop = asyncio.get_running_loop()
+        self._put(ev.Started())
+        ended = "finished"
+        while not self._finished:
+            event = await self._events.get()
+            if isinstance(event, ev.Stop):
+                ended = "stopped"
+            for effect in peer.step(event, loop.time()):
+                await self._do(effect, peer, broker, group)
+            if self._discovery_s is None and len(peer.linked) == len(peer.settings.neighbours):
+                self._discovery_s = time.monotonic() - self._began
+            self._arm(peer, loop)
+        return ended
+
+    def _put(self, event: ev.Event) -> None:
+        try:
+            self._events.put_nowait(event)
+        except asyncio.QueueFull:
+            self._dropped += 1
+            if self._dropped == 1:
+                log.error("events dropped: a neighbour floods this peer", held=EVENTS_MAX)
+
+    def _arm(self, peer: Peer, loop: asyncio.AbstractEventLoop) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        deadline = peer.deadline()
+        self._timer = loop.call_at(deadline, self._put, ev.Tick()) if deadline is not None else None
+
+    async def _do(
+        self, effect: ef.Effect, peer: Peer, broker: Broker, group: asyncio.TaskGroup
+    ) -> None:
+        match effect:
+            case ef.Train() | ef.Learn():
+                self._begin(group, effect)
+            case ef.Save(state=state):
+                await self._save(state)
+            case ef.Publish(topic=topic, data=data):
+                await broker.publish(topic, data, retain=True)
+            case ef.Subscribe(neighbour=neighbour, topics=topics):
+                self._links.subscribe(neighbour, topics)
+            case ef.Unsubscribe(neighbour=neighbour, topics=topics):
+                self._links.unsubscribe(neighbour, topics)
+            case ef.Report(fields=fields):
+                self._record(fields, broker)
+            case ef.Log(level=level, event=event, fields=fields):
+                getattr(log, level)(event, **fields)
+            case ef.Finish():
+                self._finished = True
+
+    def _begin(self, group: asyncio.TaskGroup, job: ef.Train | ef.Learn) -> None:
+        async def work() -> None:
+            if isinstance(job, ef.Train):
+                self._put(await self._trainer.train(job))
+            else:
+                self._put(await self._trainer.learn(job))
+
+        task = group.create_task(work())
+        self._jobs.add(task)
+        task.add_done_callback(self._jobs.discard)
+
+    # -- starting and ending --------------------------------------------------------------------
+
+    def _make_broker(self) -> Broker:
+        own = self._mesh.peer(self._name)
+        fixed = MQTT_PORT if own.address else 0  # who is reached by address needs a known port
+        return make_broker(
+            self._mesh.broker,
+            name=self._name,
+            mesh=self._mesh.mesh,
+            host=self._mesh.listen,
+            port=own.port or fixed,
+            run_dir=self._folders.state,
+        )
+
+    async def _find_neighbours(self, host: str, port: int) -> Discovery | None:
+        neighbours = set(self._parts.settings.neighbours)
+        shared = shared_endpoint(self._mesh.broker) if self._mesh.shared_broker else None
+        for name in neighbours:
+            peer = self._mesh.peer(name)
+            if shared:
+                self._links.set_address(
+                    name,
+                    shared.host,
+                    shared.port,
+                    prefix=shared_prefix(self._mesh.mesh, name),
+                    username=shared.username,
+                    password=shared.password,
+                )
+            elif peer.address:
+                self._links.set_address(name, peer.address, peer.port or MQTT_PORT)
+            elif known := self._book.get(name):
+                self._links.set_address(name, *known)
+        if shared or not self._mesh.discovery:
+            return None
+
+        def found(name: str, host: str, port: int) -> None:
+            if name in neighbours:
+                log.debug("found", neighbour=name, host=host, port=port)
+                self._book.remember(name, host, port)
+                self._links.set_address(name, host, port)
+
+        discovery = Discovery(self._name, self._mesh.mesh, host, port, found)
+        await discovery.start()
+        return discovery
+
+    async def _close(self, peer: Peer, broker: Broker, discovery: Discovery | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        for job in self._jobs:
+            job.cancel()
+        if discovery is not None:
+            await discovery.stop()
+        await self._links.stop()
+        await broker.stop()
+        await asyncio.get_running_loop().run_in_executor(None, self._trainer.close)
+        if self._disk_ok:
+            self._book.save()
+
+    # -- state and records ----------------------------------------------------------------------
+
+    def _restore(self) -> snap.Snapshot | None:
+        """The snapshot of an earlier life, its tensors loaded into the trainer."""
+        loaded = self._store.load()
+        if loaded is None:
+            return None
+        for damaged in loaded.damaged:
+            log.warning("damaged checkpoint passed over", file=damaged)
+        protocol, tensors = unpack(loaded.body)
+        mine = self._parts.settings
+        try:
+            snapshot = snap.decode(protocol, mine.classes)
+        except DecodeError as error:
+            raise DataError(f"{self._folders.state}: {error}") from error
+        theirs = (snapshot.mesh, snapshot.name, snapshot.probe_digest)
+        if theirs != (mine.mesh, mine.name, mine.probe_digest):
+            raise DataError(
+                f"{self._folders.state}: holds the state of peer {snapshot.name} of mesh "
+                f"{snapshot.mesh} on probe set {snapshot.probe_digest.hex()}, not of {mine.name} "
+                f"of {mine.mesh} on {mine.probe_digest.hex()}; use another folder or remove it"
+            )
+        self._parts.method.load(tensors)
+        return snapshot
+
+    async def _save(self, state: bytes) -> None:
+        """Checkpoint; where the disk refuses, say so once and go on voting."""
+        body = pack(state, self._trainer.state())
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, self._store.save, body)
+        except IoError as error:
+            if self._disk_ok:
+                log.error("cannot save: going on without", why=str(error))
+            self._disk_ok = False
+        else:
+            self._disk_ok = True
+
+    def _record(self, fields: Mapping[str, object], broker: Broker) -> None:
+        """One line of rounds.jsonl."""
+        wire = broker.traffic() + self._links.traffic()
+        record = {
+            "peer": self._name,
+            "t_s": time.monotonic() - self._began,
+            **fields,
+            "wire_bytes": {"sent": wire.sent, "received": wire.received, "source": wire.source},
+            "rss_mib": psutil.Process().memory_info().rss / MIB,
+            "lateness_ms": self._trainer.lateness_s * 1000,
+        }
+        self._trainer.lateness_s = 0.0
+        log.info(
+            "round",
+            round=fields["round"],
+            accuracy=fields["accuracy"],
+            voters=fields["voters"],
+            closed_by=fields["closed_by"],
+        )
+        with (self._folders.run / "rounds.jsonl").open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(record) + "\n")
+
+    def _write_outcome(self, ended: str) -> None:
+        outcome = {
+            "peer": self._name,
+            "exit": ended,
+            "pid": os.getpid(),
+            "discovery_s": self._discovery_s,
+        }
+        path = self._folders.run / "outcome.json"
+        atomic_write(path, json.dumps(outcome).encode())
+
+
+OnLoop = Callable[[asyncio.AbstractEventLoop, Callable[[], None]], None]
+
+
+def start(
+    mesh: Mesh, name: str, folders: Folders, *, threads: int = 1, on_loop: OnLoop | None = None
+) -> str:
+    """Build the peer of this name and run it to its end, stopping on SIGTERM and Ctrl-C.
+
+    Args:
+        mesh: the whole configuration.
+        name: which peer of it.
+        folders: where it writes.
+        threads: how many torch may use.
+        on_loop: called with the loop and the function that stops the daemon, before it runs.
+
+    Returns:
+        "finished" or "stopped".
+    """
+    use_threads(threads)
+    parts = build(mesh, name, progress=lambda text: log.info("data", progress=text))
+    daemon = Daemon(mesh, parts, folders)
+
+    async def main() -> str:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, daemon.stop)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            loop.add_signal_handler(signal.SIGINT, daemon.stop)
+        if on_loop is not None:
+            on_loop(loop, daemon.stop)
+        return await daemon.run()
+
+    try:
+        import uvloop
+    except ImportError:  # no wheel on 32-bit ARM
+        return asyncio.run(main())
+    return uvloop.run(main())

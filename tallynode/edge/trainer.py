@@ -1,0 +1,68 @@
+"""Training in a thread of its own, so that the network stays live while a step runs.
+
+One thread, one job at a time: the protocol asks for the next only after the last was answered, so
+the state that a checkpoint takes between two jobs is never in motion. Torch gives up the
+interpreter's lock inside its kernels; what remains is measured as lateness of the event loop.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import TypeVar
+
+import torch
+
+from tallynode.methods.tally import TallyMethod
+from tallynode.protocol import effects as ef
+from tallynode.protocol import events as ev
+
+SAMPLE_EVERY_S = 0.02  # seconds between two looks at the loop's lateness while a job runs
+
+T = TypeVar("T")
+
+
+def use_threads(count: int) -> None:
+    """Let torch's kernels use so many threads; peers that share cores lose with more than one."""
+    torch.set_num_threads(count)
+
+
+class Trainer:
+    """Runs a method's jobs beside the event loop and measures how late they make it."""
+
+    def __init__(self, method: TallyMethod) -> None:
+        self._method = method
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trainer")
+        self.lateness_s = 0.0  # the worst since it was last reset
+
+    async def train(self, job: ef.Train) -> ev.Trained:
+        """Train for a round and vote."""
+        votes = await self._run(lambda: self._method.train(job.round, job.probes))
+        return ev.Trained(round=job.round, votes=votes)
+
+    async def learn(self, job: ef.Learn) -> ev.Learned:
+        """Learn from a round's consensus."""
+        metrics = await self._run(lambda: asdict(self._method.learn(job.round, job.consensus)))
+        return ev.Learned(round=job.round, metrics=metrics)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Everything that resuming needs; only while no job runs."""
+        return self._method.state()
+
+    def close(self) -> None:
+        """Let a running job end, start no other."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    async def _run(self, job: Callable[[], T]) -> T:
+        loop = asyncio.get_running_loop()
+        watch = asyncio.create_task(self._watch(loop))
+        try:
+            return await loop.run_in_executor(self._thread, job)
+        finally:
+            watch.cancel()
+
+    async def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        while True:
+            due = loop.time() + SAMPLE_EVERY_S
+            await asyncio.sleep(SAMPLE_EVERY_S)
+            self.lateness_s = max(self.lateness_s, loop.time() - due)
