@@ -1,0 +1,5 @@
+"""`python -m tallynode`."""
+
+from tallynode.cli import main
+
+main()

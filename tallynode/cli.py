@@ -1,0 +1,182 @@
+"""The command line: reads it, builds what it names, prints, and exits by sysexits."""
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import NoReturn
+
+from pydantic import ValidationError
+
+from tallynode import __version__, logs
+from tallynode.config import Mesh, default_mesh, load_mesh
+from tallynode.errors import EX_OK, EX_USAGE, TallynodeError, UsageError
+
+EPILOG = """\
+examples:
+  tallynode simulate                             eight peers on this machine, on the built-in digits
+  tallynode --peers-config topology.yaml         the peer that is named like this host
+  tallynode --peers-config topology.yaml --peer pi-2
+  tallynode check topology.yaml
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """A wrong command line exits by sysexits, not with argparse's 2."""
+        self.print_usage(sys.stderr)
+        self.exit(EX_USAGE, f"{self.prog}: {message}\n")
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """The console script."""
+    sys.exit(run(sys.argv[1:] if argv is None else argv))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Do what the command line says; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        if arguments.command == "simulate":
+            return _simulate(arguments, argv)
+        if arguments.command == "check":
+            return _check(arguments)
+        return _daemon(arguments)
+    except TallynodeError as error:
+        print(f"tallynode: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="tallynode",
+        description="Train a model together across small devices, by voting, without a server.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"tallynode {__version__}")
+    _daemon_options(parser)
+    commands = parser.add_subparsers(dest="command", metavar="command")
+    simulate = commands.add_parser(
+        "simulate", help="run every peer of a mesh on this machine", description=_SIMULATE
+    )
+    _simulate_options(simulate)
+    check = commands.add_parser(
+        "check", help="validate a topology.yaml", description="Validate a topology.yaml."
+    )
+    check.add_argument("file", type=Path, metavar="FILE")
+    check.add_argument("--json", action="store_true", help="the resolved configuration as JSON")
+    return parser
+
+
+def _daemon_options(parser: argparse.ArgumentParser) -> None:
+    daemon = parser.add_argument_group("run one peer")
+    daemon.add_argument("--peers-config", type=Path, metavar="FILE", help="the mesh: topology.yaml")
+    daemon.add_argument("--peer", metavar="NAME", help="which peer this is; default: by host name")
+    daemon.add_argument("--state-dir", type=Path, metavar="DIR", help="what survives a restart")
+    daemon.add_argument("--out", type=Path, metavar="DIR", help="where records go; default: state")
+    daemon.add_argument(
+        "--threads",
+        type=int,
+        default=1,
+        metavar="N",
+        help="torch threads; default 1: more slow"
+        " small nets down, and anything else on the machine",
+    )
+    daemon.add_argument("--json", action="store_true", help="logs as JSON lines")
+    daemon.add_argument("--verbose", action="store_true", help="debug lines too")
+
+
+_SIMULATE = """Run every peer of a mesh as a process on this machine: real brokers, real mDNS, real
+TCP. Writes a run folder with report.html. Without a file: eight peers in a ring on digits."""
+
+
+def _simulate_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--peers-config", type=Path, metavar="FILE", help="the mesh: topology.yaml")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/<mesh>-<time>")
+    parser.add_argument("--baseline", action="store_true", help="also train the same peers alone")
+    parser.add_argument("--virtual", action="store_true", help="one process, made-up clock and net")
+    parser.add_argument("--restart", action="store_true", help="start killed peers again")
+    parser.add_argument(
+        "--rounds", type=int, metavar="N", help="instead of the file's rounds.count"
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="instead of the file's seed")
+    parser.add_argument("--broker", metavar="KIND", help="instead of the file's broker")
+    parser.add_argument("--json", action="store_true", help="print summary.json to standard output")
+
+
+def _simulate(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
+    file = arguments.peers_config
+    mesh = load_mesh(file) if file else default_mesh()
+    mesh = _changed(mesh, arguments)
+    if not mesh.rounds.count:
+        raise UsageError("rounds.count is 0, for ever: give a simulation an end with --rounds N")
+    from tallynode.lab.simulate import Options, simulate  # torch: after the quick errors
+
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    options = Options(
+        out=arguments.out or Path("runs") / f"{mesh.mesh}-{stamp}",
+        baseline=arguments.baseline,
+        virtual=arguments.virtual,
+        restart=arguments.restart,
+        json_output=arguments.json,
+        command=["tallynode", *argv],
+    )
+    logs.configure(json_lines=arguments.json)
+    summary = simulate(mesh, options)
+    if arguments.json:
+        print(json.dumps(summary, indent=2))
+    return EX_OK
+
+
+def _changed(mesh: Mesh, arguments: argparse.Namespace) -> Mesh:
+    """The mesh with what the command line says instead of the file."""
+    plain = mesh.model_dump(mode="json", exclude_none=True)
+    if arguments.rounds is not None:
+        plain["rounds"]["count"] = arguments.rounds
+    if arguments.seed is not None:
+        plain["seed"] = arguments.seed
+    if arguments.broker is not None:
+        plain["broker"] = arguments.broker
+    try:
+        return Mesh.model_validate(plain)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        option = "--" + str(wrong["loc"][-1]).replace("count", "rounds")
+        raise UsageError(f"{option}: {wrong['msg']}") from error
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    mesh = load_mesh(arguments.file)
+    if arguments.json:
+        print(mesh.model_dump_json(indent=2, exclude_none=True))
+        return EX_OK
+    print(f"{arguments.file}: mesh {mesh.mesh}, {len(mesh.peers)} peers, {mesh.graph.kind}: fine")
+    return EX_OK
+
+
+def _daemon(arguments: argparse.Namespace) -> int:
+    if arguments.peers_config is None:
+        _parser().error("--peers-config FILE, or a command (simulate, check), is needed")
+    mesh = load_mesh(arguments.peers_config)
+    name = (
+        mesh.peer(arguments.peer) if arguments.peer else mesh.peer_for_host(platform.node())
+    ).name
+    logs.configure(json_lines=arguments.json, verbose=arguments.verbose)
+    from tallynode.edge.daemon import Folders, start
+    from tallynode.edge.storage import default_state_dir
+
+    state = arguments.state_dir or _state_of_service() or default_state_dir(mesh.mesh, name)
+    folders = Folders(state=state, run=arguments.out or state)
+    start(mesh, name, folders, threads=max(1, arguments.threads))
+    return EX_OK
+
+
+def _state_of_service() -> Path | None:
+    """The folder that systemd made for this service (StateDirectory=)."""
+    given = os.environ.get("STATE_DIRECTORY")
+    return Path(given.split(":")[0]) if given else None

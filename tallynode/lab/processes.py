@@ -1,0 +1,140 @@
+"""The process mesh: every peer of a topology as a real process on this machine.
+
+Peers are forked from a server that has torch warm; from there on they are ordinary daemons with
+brokers, mDNS and folders of their own. What they did is read from the files that they write, so a
+peer that was killed and started again from another terminal is seen like any other.
+"""
+
+import asyncio
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Mapping
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+from tallynode import logs
+from tallynode.config import Mesh
+from tallynode.errors import EX_OK, EX_SOFTWARE, TallynodeError
+
+STOP_WITHIN_S = 5.0  # seconds a peer has to end after SIGTERM before it is killed
+WARM = "tallynode.lab.warm"
+
+
+def peer_folder(run_dir: Path, name: str) -> Path:
+    """Where a simulated peer writes."""
+    return run_dir / "peers" / name
+
+
+class ProcessMesh:
+    """Starts, watches and ends the peers.
+
+    Args:
+        mesh: the configuration, as written to run_dir / topology.yaml.
+        run_dir: the run folder.
+    """
+
+    def __init__(self, mesh: Mesh, run_dir: Path) -> None:
+        self._mesh = mesh
+        self._run_dir = run_dir
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # before the fork server imports torch
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload([WARM])
+        self._processes: dict[str, ForkServerProcess] = {}
+        self._offsets: dict[str, int] = {}
+
+    def start(self, name: str) -> int:
+        """Start one peer, or start it again; returns its process id."""
+        peer_folder(self._run_dir, name).mkdir(parents=True, exist_ok=True)
+        process = self._context.Process(
+            target=_run_peer, args=(self._mesh, name, self._run_dir), name=f"tallynode {name}"
+        )
+        process.start()
+        self._processes[name] = process
+        return process.pid or 0
+
+    def exits(self) -> dict[str, str | None]:
+        """How each peer ended in one word, None while it runs."""
+        return {name: _exit_word(process.exitcode) for name, process in self._processes.items()}
+
+    def pids(self) -> dict[str, int | None]:
+        """Process ids, by peer."""
+        return {name: process.pid for name, process in self._processes.items()}
+
+    def new_records(self) -> list[dict[str, Any]]:
+        """Lines that peers have written since the last call."""
+        records = []
+        for name in self._processes:
+            path = peer_folder(self._run_dir, name) / "rounds.jsonl"
+            if not path.exists():
+                continue
+            with path.open("rb") as lines:
+                lines.seek(self._offsets.get(name, 0))
+                data = lines.read()
+            whole = data.rfind(b"\n") + 1  # a line that is still being written waits
+            self._offsets[name] = self._offsets.get(name, 0) + whole
+            records += [json.loads(line) for line in data[:whole].splitlines()]
+        return records
+
+    def outcome(self, name: str) -> Mapping[str, Any]:
+        """What a peer wrote when it ended; empty if it did not come to that."""
+        path = peer_folder(self._run_dir, name) / "outcome.json"
+        try:
+            found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}
+        return found
+
+    def stop(self) -> None:
+        """End every peer that still runs, politely first."""
+        running = [p for p in self._processes.values() if p.exitcode is None]
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.join(STOP_WITHIN_S)
+        for process in running:
+            if process.exitcode is None:
+                process.kill()
+                process.join()
+
+
+def _run_peer(mesh: Mesh, name: str, run_dir: Path) -> None:
+    """The life of a forked peer."""
+    from tallynode.edge.daemon import Folders, start
+
+    folder = peer_folder(run_dir, name)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us through the parent's SIGTERM
+    code = EX_OK
+    with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
+        logs.configure(json_lines=True, file=file)
+        try:
+            start(mesh, name, Folders(state=folder / "state", run=folder), on_loop=_end_with_parent)
+        except TallynodeError as error:
+            logs.get(__name__).error("ended", why=str(error))
+            code = error.exit_code
+    raise SystemExit(code)
+
+
+def _end_with_parent(loop: asyncio.AbstractEventLoop, stop: Any) -> None:
+    """Stop when the simulation's own process dies, however it dies."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        sentinel = parent.sentinel
+
+        def gone() -> None:
+            loop.remove_reader(sentinel)
+            stop()
+
+        loop.add_reader(sentinel, gone)
+
+
+def _exit_word(code: int | None) -> str | None:
+    if code is None:
+        return None
+    if code == EX_OK:
+        return "finished"
+    if code < 0:
+        return f"killed ({signal.Signals(-code).name})"
+    return "failed" if code != EX_SOFTWARE else "crashed"

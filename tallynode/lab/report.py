@@ -1,0 +1,179 @@
+"""report.html, one file that stands alone, and the few lines that the terminal shows at the end.
+
+The page needs no script and no network: CSS and SVG are inside it. Whatever comes from a
+configuration (names of peers, of the mesh, the command) is escaped by jinja2, by matplotlib's SVG
+writer, or shown by rich as plain text. Both libraries for the page are imported when one is made.
+"""
+
+import statistics
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tallynode.lab import plots
+from tallynode.lab.records import Record, format_bytes, format_share, payload_total, tidy
+from tallynode.lab.summary import Summary, write_text
+from tallynode.lab.svg import DARK, LIGHT
+
+
+class Headline(NamedTuple):
+    """One number worth a large type."""
+
+    figure: str
+    label: str
+    note: str
+
+
+class Picture(NamedTuple):
+    """One plot with its title and what to see in it."""
+
+    title: str
+    svg: str
+    caption: str
+
+
+def render_report(run_dir: Path, summary: Summary, records: Iterable[Record]) -> Path:
+    """Write report.html into the run folder; returns its path."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    series = tidy([peer["name"] for peer in summary["peers"]], records)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        bytes=format_bytes, share=format_share, payload=payload_total, count=count
+    )
+    page = environment.get_template("report.html.j2").render(
+        run=summary,
+        headlines=headlines(summary, series),
+        pictures=[
+            picture._replace(svg=Markup(picture.svg)) for picture in _pictures(summary, series)
+        ],
+        light=LIGHT,
+        dark=DARK,
+    )
+    path = run_dir / "report.html"
+    write_text(path, page)
+    return path
+
+
+def summary_lines(summary: Summary, report: Path | None = None) -> RenderableType:
+    """What a run came to, in the few lines that the terminal shows at its end."""
+    lines = Table.grid(padding=(0, 2))
+    lines.add_column(justify="right", style="bold cyan", no_wrap=True)
+    lines.add_column()
+    for figure, label, note in headlines(summary, {}):
+        text = Text(label)
+        text.append(f" · {note}" if note else "", style="dim")
+        lines.add_row(Text(figure), text)
+    if report is None:
+        return lines
+    return Group(lines, Text(f"report: {report}", overflow="fold", no_wrap=False))
+
+
+def headlines(summary: Summary, series: plots.Series) -> list[Headline]:
+    """The run in at most four numbers."""
+    accuracy, alone = summary["accuracy"], summary["alone"]
+    per_round = summary["bytes_per_peer_round"]
+    found = []
+    if accuracy:
+        peers, of = accuracy["peers"], len(summary["peers"])
+        who = count(of, "peer") if peers == of else f"{peers} of {count(of, 'peer')}"
+        low, high = format_share(accuracy["min"]), format_share(accuracy["max"])
+        found.append(
+            Headline(format_share(accuracy["mean"]), "mean accuracy", f"{low} to {high}, {who}")
+        )
+    if alone and summary["gain_points"] is not None:
+        note = f"alone {format_share(alone['mean'])}"
+        found.append(Headline(f"{summary['gain_points']:+.1f}", "points over training alone", note))
+    if per_round:
+        sent = per_round["wire_sent"]
+        note = "virtual: no wire" if sent is None else f"{format_bytes(sent)} sent on the wire"
+        found.append(Headline(format_bytes(per_round["payload"]), "payload a peer and round", note))
+    lengths = [record["round_s"] for of_peer in series.values() for record in of_peer]
+    typical = f", {statistics.median(lengths):.2g} s each" if lengths else ""
+    note = f"{count(summary['rounds'], 'round')}{typical}"
+    found.append(Headline(format_seconds(summary["wall_s"]), "wall time", note))
+    return found
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration a person reads: 4.2 s, 42 s, 3 min 12 s, 2 h 05 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun: 1 peer, 8 peers."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _pictures(summary: Summary, series: plots.Series) -> list[Picture]:
+    if not any(series.values()):
+        return [Picture("The graph", plots.graph(summary), _graph_caption(summary))]
+    return [
+        Picture(
+            "Accuracy by round",
+            plots.accuracy_by_round(summary, series),
+            ("Thin lines are" if len(series) <= plots.NAMED_MAX else "The band is nine in ten of")
+            + " the peers. Dotted, the accuracy of what the votes came to"
+            + (", dashed, the same peers without exchange." if summary["alone"] else "."),
+        ),
+        Picture(
+            "Accuracy over bytes",
+            plots.accuracy_by_bytes(summary, series),
+            _cost_caption(summary, series),
+        ),
+        Picture(
+            "Bytes by peer",
+            plots.bytes_by_peer(summary),
+            "What the codec made; a virtual mesh has no wire."
+            if summary["virtual"]
+            else "Left, what the codec made; right, what the kernel moved, headers and "
+            "acknowledgements included. The scales differ.",
+        ),
+        Picture("The graph", plots.graph(summary), _graph_caption(summary)),
+    ]
+
+
+def _cost_caption(summary: Summary, series: plots.Series) -> str:
+    (_, _, ours), *others = plots.byte_curves(summary, series)
+    ratios = [
+        f"{label.removesuffix(', cost only')} {_times(np.nanmax(spent) / np.nanmax(ours))}"
+        for label, _, spent in others
+        if np.nanmax(ours) > 0
+    ]
+    if not ratios:
+        return "Nothing was published."
+    return (
+        f"The same rounds would have cost {' and '.join(ratios)} the bytes. Dashed, this run's "
+        "curve moved to that cost: cost only, not the accuracy that such a run would reach."
+    )
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:,.0f} times" if ratio >= 9.5 else f"{ratio:.1f} times"
+
+
+def _graph_caption(summary: Summary) -> str:
+    edges, kind = len(summary["topology"]["edges"]), summary["topology"]["kind"]
+    all_finished = all(peer["exit"] == "finished" for peer in summary["peers"])
+    return (
+        f"{count(edges, 'edge')} ({kind}). The stronger the colour, the higher the last accuracy, "
+        "in per cent."
+        + ("" if all_finished else " Ringed in orange, the peers that did not finish.")
+    )

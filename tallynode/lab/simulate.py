@@ -1,0 +1,245 @@
+"""`tallynode simulate`: a whole mesh on this machine, watched, summed up and drawn."""
+
+import json
+import shlex
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+
+from rich.console import Console
+
+from tallynode import assemble
+from tallynode.config import Mesh
+from tallynode.errors import IoError
+from tallynode.lab import summary as sums
+from tallynode.lab.processes import ProcessMesh, peer_folder
+from tallynode.lab.records import Record
+from tallynode.lab.report import render_report, summary_lines
+from tallynode.lab.table import LiveTable
+from tallynode.lab.virtual import VirtualMesh
+from tallynode.learning.data import prefetch
+from tallynode.protocol import graph
+
+POLL_S = 0.2  # seconds between two looks at the peers' files
+RESTART_AFTER_S = 1.0  # seconds a killed peer stays down with --restart
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the command line asked for."""
+
+    out: Path
+    baseline: bool
+    virtual: bool
+    restart: bool
+    json_output: bool
+    command: Sequence[str]
+
+
+def local(mesh: Mesh) -> Mesh:
+    """The same mesh on one machine: outboxes on loopback at free ports, found by mDNS."""
+    peers = tuple(p.model_copy(update={"address": None, "port": None}) for p in mesh.peers)
+    changes = {"listen": "127.0.0.1", "discovery": True, "peers": peers}
+    return mesh.model_copy(update=changes)
+
+
+def simulate(mesh: Mesh, options: Options) -> sums.Summary:
+    """Run every peer of the mesh here and write the run folder.
+
+    Raises:
+        IoError: the run folder cannot be made.
+        DataError: the data cannot be loaded.
+    """
+    mesh = local(mesh)
+    _make_run_folder(mesh, options.out)
+    console = Console(stderr=options.json_output)
+    prefetch(mesh.data_settings(0), console.print)
+    began, clock = datetime.now().astimezone(), time.monotonic()
+    first = assemble.parts(mesh, mesh.names[0])
+    edges = assemble.edges(mesh)
+    _warn_of_graph(mesh, edges, console)
+    alone = _alone(mesh, console) if options.baseline else {}
+    started = time.monotonic()
+    run = _run_virtual if options.virtual else _run_processes
+    records, outcomes = run(mesh, options, alone, console)
+    info = sums.RunInfo(
+        mesh=mesh.mesh,
+        method=f"{mesh.method.name}/{mesh.method.tally}",
+        seed=mesh.seed,
+        rounds=mesh.rounds.count,
+        broker="none" if options.virtual else mesh.broker,
+        virtual=options.virtual,
+        graph=mesh.graph.kind,
+        peers=mesh.names,
+        edges=sorted(edges),
+        classes=first.settings.classes,
+        probes=first.settings.per_round or first.settings.probes,
+        parameters=first.method.parameters,
+        started=began,
+        wall_s=time.monotonic() - started,
+        command=shlex.join(options.command),
+        versions=sums.installed_versions(),
+    )
+    summary = sums.build_summary(info, outcomes, cast(list[Record], records))
+    sums.write_summary(options.out, summary)
+    report = render_report(options.out, summary, cast(list[Record], records))
+    console.print(summary_lines(summary, report))
+    console.print(f"everything in {time.monotonic() - clock:.0f} s", style="dim")
+    return summary
+
+
+def _make_run_folder(mesh: Mesh, out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if (out / "rounds.jsonl").exists():
+            raise IoError(f"{out}: holds another run; choose another folder with --out")
+        (out / "topology.yaml").write_text(mesh.resolved(), encoding="utf-8")
+    except OSError as error:
+        raise IoError(f"{out}: cannot make the run folder: {error.strerror}") from error
+
+
+def _warn_of_graph(mesh: Mesh, edges: graph.Edges, console: Console) -> None:
+    """Say what a graph in pieces, or with loose ends, means for the tally."""
+    neighbours = graph.adjacency(mesh.names, edges)
+    if not graph.is_connected(mesh.names, edges):
+        console.print("the graph is in pieces: each piece tallies on its own", style="yellow")
+    lonely = [name for name, of in neighbours.items() if len(of) == 1]
+    if lonely and len(mesh.names) > 2:
+        names = ", ".join(lonely)
+        console.print(
+            f"one neighbour only: {names}; where that one falls out, they are alone", style="yellow"
+        )
+
+
+def _alone(mesh: Mesh, console: Console) -> dict[str, float]:
+    """Accuracy of the same peers without any exchange: the same mesh, its graph without edges."""
+    console.print("baseline: the same peers, each alone …")
+    without = mesh.model_copy(
+        update={"graph": mesh.graph.model_copy(update={"kind": "custom", "edges": ()})}
+    )
+    last: dict[str, float] = {}
+
+    def emit(record: Mapping[str, Any]) -> None:
+        last[record["peer"]] = record["accuracy"]
+
+    VirtualMesh({name: assemble.parts(without, name) for name in mesh.names}, emit).run()
+    return last
+
+
+@contextmanager
+def _watched(
+    mesh: Mesh, out: Path, alone: Mapping[str, float], console: Console
+) -> Iterator["_Watch"]:
+    """The live table and rounds.jsonl, fed together."""
+    neighbours = graph.adjacency(mesh.names, assemble.edges(mesh))
+    table = LiveTable(
+        mesh.names,
+        rounds=mesh.rounds.count,
+        neighbours={name: len(of) for name, of in neighbours.items()},
+        alone=alone,
+        console=console,
+    )
+    with (out / "rounds.jsonl").open("w", encoding="utf-8") as lines, table:
+        yield _Watch(table, lines)
+
+
+class _Watch:
+    def __init__(self, table: LiveTable, lines: Any) -> None:
+        self.table = table
+        self._lines = lines
+        self.records: list[Mapping[str, Any]] = []
+
+    def take(self, record: Mapping[str, Any]) -> None:
+        self.records.append(record)
+        self._lines.write(json.dumps(record) + "\n")
+        self._lines.flush()
+        self.table.update(cast(Record, record))
+
+
+Run = tuple[list[Mapping[str, Any]], list[sums.PeerOutcome]]
+
+
+def _run_virtual(mesh: Mesh, options: Options, alone: Mapping[str, float], console: Console) -> Run:
+    with _watched(mesh, options.out, alone, console) as watch:
+        VirtualMesh({name: assemble.parts(mesh, name) for name in mesh.names}, watch.take).run()
+        for name in mesh.names:
+            watch.table.state(name, "done")
+    outcomes = [sums.PeerOutcome(name=name, alone=alone.get(name)) for name in mesh.names]
+    return watch.records, outcomes
+
+
+def _run_processes(
+    mesh: Mesh, options: Options, alone: Mapping[str, float], console: Console
+) -> Run:
+    processes = ProcessMesh(mesh, options.out)
+    with _watched(mesh, options.out, alone, console) as watch:
+        try:
+            for name in mesh.names:
+                processes.start(name)
+            _watch_processes(mesh, options, processes, watch, console)
+        except KeyboardInterrupt:
+            console.print("stopping …")
+        finally:
+            processes.stop()
+            for record in processes.new_records():
+                watch.take(record)
+    return watch.records, [_outcome(processes, name, alone) for name in mesh.names]
+
+
+def _watch_processes(
+    mesh: Mesh, options: Options, processes: ProcessMesh, watch: _Watch, console: Console
+) -> None:
+    """Until every process has ended and nobody started a killed one again elsewhere."""
+    told: set[int] = set()
+    down: dict[str, float] = {}
+    while True:
+        for record in processes.new_records():
+            watch.take(record)
+        exits, pids = processes.exits(), processes.pids()
+        for name, word in exits.items():
+            pid = pids[name] or 0
+            if word is None or pid in told:
+                continue
+            told.add(pid)
+            finished = processes.outcome(name).get("exit") == "finished"
+            watch.table.state(name, "done" if finished else word)
+            if not finished:
+                down[name] = time.monotonic()
+                _tell_of_death(name, word, options, console)
+        if options.restart:
+            for name in [n for n, at in down.items() if time.monotonic() > at + RESTART_AFTER_S]:
+                del down[name]
+                processes.start(name)
+                watch.table.state(name, "started again")
+        if all(exits.values()) and not (options.restart and down):
+            return
+        time.sleep(POLL_S)
+
+
+def _tell_of_death(name: str, word: str, options: Options, console: Console) -> None:
+    folder = peer_folder(options.out, name)
+    console.print(f"{name} was {word}; its log: {folder / 'log.jsonl'}", style="red")
+    if not options.restart:
+        again = [
+            *("tallynode", "--peers-config", str(options.out / "topology.yaml")),
+            *("--peer", name, "--state-dir", str(folder / "state"), "--out", str(folder)),
+        ]
+        console.print(f"start it again: {shlex.join(again)}", style="dim", soft_wrap=True)
+
+
+def _outcome(processes: ProcessMesh, name: str, alone: Mapping[str, float]) -> sums.PeerOutcome:
+    written = processes.outcome(name)
+    word = processes.exits().get(name) or "unknown"
+    if written:
+        word = written["exit"]
+    return sums.PeerOutcome(
+        name=name,
+        exit=word,
+        pid=processes.pids().get(name),
+        discovery_s=written.get("discovery_s"),
+        alone=alone.get(name),
+    )
