@@ -7,11 +7,19 @@ that a process without a trainer stays small.
 from typing import TYPE_CHECKING
 
 import msgpack
+import structlog
 
+from tallynode.edge.storage import CheckpointStore
 from tallynode.errors import DataError
+from tallynode.protocol import snapshot as snap
+from tallynode.protocol.coding import DecodeError
+from tallynode.protocol.settings import PeerSettings
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+log = structlog.get_logger(__name__)
 
 
 def pack(protocol: bytes, tensors: "dict[str, Tensor]") -> bytes:
@@ -47,3 +55,34 @@ def unpack(body: bytes) -> "tuple[bytes, dict[str, Tensor]]":
     if not isinstance(protocol, bytes):
         raise DataError("a checkpoint's body cannot be read: its protocol part is not bytes")
     return protocol, loaded
+
+
+def resume(
+    store: CheckpointStore, mine: PeerSettings
+) -> "tuple[snap.Snapshot, dict[str, Tensor]] | None":
+    """Return what an earlier life of this peer saved, None if there is nothing.
+
+    Raises:
+        DataError: the folder holds the state of another peer, mesh or probe set.
+    """
+    loaded = store.load()
+    for damaged in store.damaged:
+        log.warning("damaged checkpoint passed over", file=damaged)
+    if loaded is None:
+        return None
+    protocol, tensors = unpack(loaded.body)
+    try:
+        snapshot = snap.decode(protocol, mine.classes)
+    except DecodeError as error:
+        raise DataError(f"{store.folder}: {error}") from error
+    if (snapshot.mesh, snapshot.name, snapshot.probe_digest) != (
+        mine.mesh,
+        mine.name,
+        mine.probe_digest,
+    ):
+        raise DataError(
+            f"{store.folder}: holds the state of peer {snapshot.name} of mesh {snapshot.mesh} on "
+            f"probe set {snapshot.probe_digest.hex()}, not of {mine.name} of {mine.mesh} on "
+            f"{mine.probe_digest.hex()}; use another folder or remove it"
+        )
+    return snapshot, tensors

@@ -6,36 +6,32 @@ event.
 """
 
 import asyncio
-import json
-import os
 import signal
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import structlog
 
 from tallynode.assemble import Parts
 from tallynode.assemble import parts as build
 from tallynode.config import Mesh
 from tallynode.edge.broker import MQTT_PORT, Broker, make_broker, shared_endpoint
-from tallynode.edge.checkpoint import pack, unpack
+from tallynode.edge.checkpoint import pack, resume
 from tallynode.edge.discovery import AddressBook, Discovery
+from tallynode.edge.journal import Journal
 from tallynode.edge.links import Links
+from tallynode.edge.meter import Traffic
 from tallynode.edge.shared_broker import shared_prefix
-from tallynode.edge.storage import CheckpointStore, FolderLock, atomic_write
+from tallynode.edge.storage import CheckpointStore, FolderLock
 from tallynode.edge.trainer import Trainer, use_threads
-from tallynode.errors import DataError, IoError
+from tallynode.errors import IoError
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
 from tallynode.protocol import snapshot as snap
-from tallynode.protocol.coding import DecodeError
 from tallynode.protocol.peer import Peer
 
 EVENTS_MAX = 10_000  # events waiting; a flood beyond it is dropped and counted, never held
-MIB = 1 << 20
 
 log = structlog.get_logger(__name__)
 
@@ -63,6 +59,7 @@ class Daemon:
         self._folders = folders
         self._name = parts.settings.name
         self._trainer = Trainer(parts.method)
+        self._journal = Journal(self._name, folders.run)
         self._store = CheckpointStore(folders.state)
         self._book = AddressBook(folders.state / "addresses.json")
         self._links = Links(
@@ -77,8 +74,6 @@ class Daemon:
         self._dropped = 0
         self._jobs: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._began = time.monotonic()
-        self._discovery_s: float | None = None
         self._finished = False
         self._disk_ok = True
 
@@ -89,7 +84,7 @@ class Daemon:
             IoError: the outbox's port is in use, or the state folder cannot be used.
             DataError: the stored state belongs to something else.
         """
-        self._folders.run.mkdir(parents=True, exist_ok=True)
+        self._journal.open()
         with FolderLock(self._folders.state):
             peer = Peer(self._parts.settings, self._restore())
             broker = self._make_broker()
@@ -103,7 +98,7 @@ class Daemon:
                 finally:
                     await self._close(peer, broker, discovery)
                     links.cancel()
-        self._write_outcome(ended)
+            self._journal.outcome(ended, peer.counters.fields(), self._wire(broker))
         return ended
 
     def stop(self) -> None:
@@ -122,8 +117,8 @@ class Daemon:
                 ended = "stopped"
             for effect in peer.step(event, loop.time()):
                 await self._do(effect, peer, broker, group)
-            if self._discovery_s is None and len(peer.linked) == len(peer.settings.neighbours):
-                self._discovery_s = time.monotonic() - self._began
+            if len(peer.linked) == len(peer.settings.neighbours):
+                self._journal.linked()
             self._arm(peer, loop)
         return ended
 
@@ -235,24 +230,10 @@ class Daemon:
 
     def _restore(self) -> snap.Snapshot | None:
         """The snapshot of an earlier life, its tensors loaded into the trainer."""
-        loaded = self._store.load()
-        if loaded is None:
+        found = resume(self._store, self._parts.settings)
+        if found is None:
             return None
-        for damaged in loaded.damaged:
-            log.warning("damaged checkpoint passed over", file=damaged)
-        protocol, tensors = unpack(loaded.body)
-        mine = self._parts.settings
-        try:
-            snapshot = snap.decode(protocol, mine.classes)
-        except DecodeError as error:
-            raise DataError(f"{self._folders.state}: {error}") from error
-        theirs = (snapshot.mesh, snapshot.name, snapshot.probe_digest)
-        if theirs != (mine.mesh, mine.name, mine.probe_digest):
-            raise DataError(
-                f"{self._folders.state}: holds the state of peer {snapshot.name} of mesh "
-                f"{snapshot.mesh} on probe set {snapshot.probe_digest.hex()}, not of {mine.name} "
-                f"of {mine.mesh} on {mine.probe_digest.hex()}; use another folder or remove it"
-            )
+        snapshot, tensors = found
         self._parts.method.load(tensors)
         return snapshot
 
@@ -268,17 +249,11 @@ class Daemon:
         else:
             self._disk_ok = True
 
+    def _wire(self, broker: Broker) -> Traffic:
+        return broker.traffic() + self._links.traffic()
+
     def _record(self, fields: Mapping[str, object], broker: Broker) -> None:
-        """One line of rounds.jsonl."""
-        wire = broker.traffic() + self._links.traffic()
-        record = {
-            "peer": self._name,
-            "t_s": time.monotonic() - self._began,
-            **fields,
-            "wire_bytes": {"sent": wire.sent, "received": wire.received, "source": wire.source},
-            "rss_mib": psutil.Process().memory_info().rss / MIB,
-            "lateness_ms": self._trainer.lateness_s * 1000,
-        }
+        self._journal.round(fields, self._wire(broker), self._trainer.lateness_s)
         self._trainer.lateness_s = 0.0
         log.info(
             "round",
@@ -287,18 +262,6 @@ class Daemon:
             voters=fields["voters"],
             closed_by=fields["closed_by"],
         )
-        with (self._folders.run / "rounds.jsonl").open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(record) + "\n")
-
-    def _write_outcome(self, ended: str) -> None:
-        outcome = {
-            "peer": self._name,
-            "exit": ended,
-            "pid": os.getpid(),
-            "discovery_s": self._discovery_s,
-        }
-        path = self._folders.run / "outcome.json"
-        atomic_write(path, json.dumps(outcome).encode())
 
 
 OnLoop = Callable[[asyncio.AbstractEventLoop, Callable[[], None]], None]

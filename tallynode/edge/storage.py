@@ -79,6 +79,7 @@ class CheckpointStore:
     """Two generations of one checkpoint in a folder; one process at a time (see FolderLock)."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._paths = tuple(folder / slot for slot in SLOTS)
         self._sequence: int | None = None  # None: not read yet
         self._next = 0  # the slot that the next save replaces

@@ -21,7 +21,7 @@ from tallynode.protocol import limits
 
 LAG_SPREAD = 5.0  # deviations above the median lag; one late Wi-Fi burst stays within it
 MAD_TO_SIGMA = 1.4826
-OVERDUE_MIN_S = 0.1  # seconds; below it a second road costs more than the wait
+OVERDUE_SHARE = 0.25  # of the least deadline; sooner a second road costs more than the wait
 
 
 class Phase(Enum):
@@ -105,7 +105,7 @@ class Lags:
 
     def overdue_s(self) -> float:
         """How long after our own vote a missing ballot is asked for at other neighbours too."""
-        return min(self.patience_s(), max(OVERDUE_MIN_S, self.usual_s()))
+        return min(self.patience_s(), max(OVERDUE_SHARE * self._low_s, self.usual_s()))
 
     def patience_s(self) -> float:
         """How long after our own vote a quorum waits for the rest."""

@@ -1,0 +1,68 @@
+"""What a peer writes for people: a line of rounds.jsonl a round, and outcome.json at the end."""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+
+from tallynode.edge.meter import Traffic
+from tallynode.edge.storage import atomic_write
+
+MIB = 1 << 20
+
+
+class Journal:
+    """The records of one peer's life.
+
+    Args:
+        peer: its name.
+        folder: where to write.
+    """
+
+    def __init__(self, peer: str, folder: Path) -> None:
+        self._peer = peer
+        self._folder = folder
+        self._began = time.monotonic()
+        self._linked_s: float | None = None
+        self._self = psutil.Process()
+
+    def open(self) -> None:
+        """Make the folder."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def linked(self) -> None:
+        """All neighbours are linked, for the first time."""
+        if self._linked_s is None:
+            self._linked_s = time.monotonic() - self._began
+
+    def round(self, fields: Mapping[str, object], wire: Traffic, lateness_s: float) -> None:
+        """Add a finished round; `fields` are the protocol's and the trainer's own."""
+        record = {
+            "peer": self._peer,
+            "t_s": time.monotonic() - self._began,
+            **fields,
+            "wire_bytes": _wire(wire),
+            "rss_mib": self._self.memory_info().rss / MIB,
+            "lateness_ms": lateness_s * 1000,
+        }
+        with (self._folder / "rounds.jsonl").open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(record) + "\n")
+
+    def outcome(self, ended: str, counters: Mapping[str, object], wire: Traffic) -> None:
+        """Say how this life ended, with the bytes of all of it."""
+        outcome = {
+            "peer": self._peer,
+            "exit": ended,
+            "pid": os.getpid(),
+            "discovery_s": self._linked_s,
+            **counters,
+            "wire_bytes": _wire(wire),
+        }
+        atomic_write(self._folder / "outcome.json", json.dumps(outcome).encode())
+
+
+def _wire(traffic: Traffic) -> dict[str, object]:
+    return {"sent": traffic.sent, "received": traffic.received, "source": traffic.source}
