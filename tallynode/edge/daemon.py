@@ -24,8 +24,9 @@ from tallynode.edge.links import Links
 from tallynode.edge.meter import Traffic
 from tallynode.edge.shared_broker import shared_prefix
 from tallynode.edge.storage import CheckpointStore, FolderLock
-from tallynode.edge.trainer import Trainer, use_threads
+from tallynode.edge.trainer import Trainer
 from tallynode.errors import IoError
+from tallynode.learning.train import use_threads
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
 from tallynode.protocol import snapshot as snap

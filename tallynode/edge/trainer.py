@@ -22,11 +22,6 @@ SAMPLE_EVERY_S = 0.02  # seconds between two looks at the loop's lateness while 
 T = TypeVar("T")
 
 
-def use_threads(count: int) -> None:
-    """Let torch's kernels use so many threads; peers that share cores lose with more than one."""
-    torch.set_num_threads(count)
-
-
 class Trainer:
     """Runs a method's jobs beside the event loop and measures how late they make it."""
 

@@ -20,8 +20,9 @@ from tallynode.lab.processes import ProcessMesh, peer_folder
 from tallynode.lab.records import Record
 from tallynode.lab.report import render_report, summary_lines
 from tallynode.lab.table import LiveTable
-from tallynode.lab.virtual import VirtualMesh
+from tallynode.lab.virtual import accuracy_alone, run_virtual
 from tallynode.learning.data import prefetch
+from tallynode.learning.train import use_threads
 from tallynode.protocol import graph
 
 POLL_S = 0.2  # seconds between two looks at the peers' files
@@ -54,6 +55,7 @@ def simulate(mesh: Mesh, options: Options) -> sums.Summary:
         IoError: the run folder cannot be made.
         DataError: the data cannot be loaded.
     """
+    use_threads(1)
     mesh = local(mesh)
     _make_run_folder(mesh, options.out)
     console = Console(stderr=options.json_output)
@@ -62,7 +64,7 @@ def simulate(mesh: Mesh, options: Options) -> sums.Summary:
     first = assemble.parts(mesh, mesh.names[0])
     edges = assemble.edges(mesh)
     _warn_of_graph(mesh, edges, console)
-    alone = _alone(mesh, console) if options.baseline else {}
+    alone = _baseline(mesh, console) if options.baseline else {}
     started = time.monotonic()
     run = _run_virtual if options.virtual else _run_processes
     records, outcomes = run(mesh, options, alone, console)
@@ -115,19 +117,9 @@ def _warn_of_graph(mesh: Mesh, edges: graph.Edges, console: Console) -> None:
         )
 
 
-def _alone(mesh: Mesh, console: Console) -> dict[str, float]:
-    """Accuracy of the same peers without any exchange: the same mesh, its graph without edges."""
+def _baseline(mesh: Mesh, console: Console) -> dict[str, float]:
     console.print("baseline: the same peers, each alone …")
-    without = mesh.model_copy(
-        update={"graph": mesh.graph.model_copy(update={"kind": "custom", "edges": ()})}
-    )
-    last: dict[str, float] = {}
-
-    def emit(record: Mapping[str, Any]) -> None:
-        last[record["peer"]] = record["accuracy"]
-
-    VirtualMesh({name: assemble.parts(without, name) for name in mesh.names}, emit).run()
-    return last
+    return accuracy_alone(mesh)
 
 
 @contextmanager
@@ -165,7 +157,7 @@ Run = tuple[list[Mapping[str, Any]], list[sums.PeerOutcome]]
 
 def _run_virtual(mesh: Mesh, options: Options, alone: Mapping[str, float], console: Console) -> Run:
     with _watched(mesh, options.out, alone, console) as watch:
-        VirtualMesh({name: assemble.parts(mesh, name) for name in mesh.names}, watch.take).run()
+        run_virtual(mesh, watch.take)
         for name in mesh.names:
             watch.table.state(name, "done")
     outcomes = [sums.PeerOutcome(name=name, alone=alone.get(name)) for name in mesh.names]

@@ -9,8 +9,11 @@ import heapq
 import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
+from typing import Any
 
+from tallynode import assemble
 from tallynode.assemble import Parts
+from tallynode.config import Mesh
 from tallynode.errors import LocalError
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
@@ -19,7 +22,24 @@ from tallynode.protocol.peer import Peer
 LATENCY_S = 0.005  # seconds a message takes over one edge
 TRAIN_S = 1.0  # seconds of made-up time that training, or learning, takes
 
-Emit = Callable[[Mapping[str, object]], None]
+Emit = Callable[[Mapping[str, Any]], None]
+
+
+def run_virtual(mesh: Mesh, emit: Emit) -> None:
+    """Build every peer of the mesh and run them to their end; `emit` as in VirtualMesh."""
+    VirtualMesh({name: assemble.parts(mesh, name) for name in mesh.names}, emit).run()
+
+
+def accuracy_alone(mesh: Mesh) -> dict[str, float]:
+    """Accuracy of the same peers without any exchange: the same mesh, its graph without edges."""
+    edgeless = mesh.graph.model_copy(update={"kind": "custom", "edges": ()})
+    last: dict[str, float] = {}
+
+    def emit(record: Mapping[str, Any]) -> None:
+        last[record["peer"]] = record["accuracy"]
+
+    run_virtual(mesh.model_copy(update={"graph": edgeless}), emit)
+    return last
 
 
 class VirtualMesh:

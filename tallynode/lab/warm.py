@@ -12,7 +12,7 @@ import torch
 import tallynode.edge.daemon  # noqa: F401  so that a forked peer imports nothing
 from tallynode.learning import models, train
 
-torch.set_num_threads(1)
+train.use_threads(1)
 _net = models.build("mlp", (1, 8, 8), 10, 0)
 _optimiser = torch.optim.Adam(_net.parameters())
 _loss = torch.nn.functional.cross_entropy(_net(torch.zeros(2, 1, 8, 8)), torch.tensor([0, 1]))

@@ -18,13 +18,14 @@ from tallynode.learning.samples import Samples
 PRIOR_FLOOR = 0.5  # samples; stands in for the count of a class that the peer has never seen
 
 
-def single_thread() -> None:
-    """Use one thread for tensor arithmetic in this process: equal bits, and peers that share cores.
+def use_threads(count: int) -> None:
+    """Let torch's arithmetic use so many threads; call once before training.
 
-    Call once before training. Two threads a peer were five to ten times slower with two peers on
-    two cores, and the order of a threaded sum depends on the number of threads.
+    One gives equal bits everywhere, since the order of a threaded sum depends on the number of
+    threads, and is what peers that share cores need: two threads a peer were five to ten times
+    slower with two peers on two cores.
     """
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
 
 
 def seed_of(*parts: int | str) -> int:

@@ -25,7 +25,7 @@ PEERS = 8
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> None:
-    train.single_thread()
+    train.use_threads(1)
 
 
 @pytest.fixture(scope="module")

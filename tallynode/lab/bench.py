@@ -1,0 +1,138 @@
+"""What the benchmark scripts share: a mesh changed in places, one run of it, and where it ran.
+
+A run comes to the accuracy of each peer and the payload bytes that a peer published in a round.
+The virtual mesh and the process mesh come to the same accuracies, so the quick one is the default
+and the real one is there to be asked.
+"""
+
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from tallynode.config import Mesh
+from tallynode.errors import EX_OK, TallynodeError, UsageError
+from tallynode.lab.records import Record, payload_total
+from tallynode.lab.summary import Summary, installed_versions, write_text
+from tallynode.lab.virtual import run_virtual
+
+WITHOUT_END = "rounds.count is 0, for ever: give the benchmark an end with --rounds N"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """What one run of a mesh came to."""
+
+    accuracy: float  # mean over the peers, after the last round
+    payload_bytes: float  # a peer a round, relays and control included
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A mean over seeds and its sample standard deviation; None of a single seed."""
+
+    mean: float
+    deviation: float | None
+
+    @classmethod
+    def over(cls, values: Sequence[float]) -> "Figure":
+        """Sum the values of all seeds up."""
+        mean = math.fsum(values) / len(values)
+        return cls(mean, statistics.stdev(values) if len(values) > 1 else None)
+
+    def text(self, scale: float = 1.0, digits: int = 1) -> str:
+        """`72.4 ± 1.9`, both multiplied by `scale`."""
+        mean = f"{self.mean * scale:.{digits}f}"
+        return mean if self.deviation is None else f"{mean} ± {self.deviation * scale:.{digits}f}"
+
+
+def changed(mesh: Mesh, changes: Mapping[str, object]) -> Mesh:
+    """The mesh with other values at dotted keys, checked like a file.
+
+    Raises:
+        UsageError: a value does not fit; names its key.
+    """
+    plain: dict[str, Any] = mesh.model_dump(mode="json", exclude_none=True)
+    for key, value in changes.items():
+        *sections, last = key.split(".")
+        section = plain
+        for name in sections:
+            section = section.setdefault(name, {})
+        section[last] = value
+    try:
+        return Mesh.model_validate(plain)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        raise UsageError(f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}") from error
+
+
+def virtual_run(mesh: Mesh) -> Ran:
+    """Run the mesh in this process."""
+    records: list[Record] = []
+    run_virtual(mesh, lambda record: records.append(cast(Record, record)))
+    last = {record["peer"]: record for record in records}.values()
+    scores = [record["accuracy"] for record in last if record["accuracy"] is not None]
+    return Ran(
+        accuracy=math.fsum(scores) / len(scores),
+        payload_bytes=sum(map(payload_total, last)) / len(records),
+    )
+
+
+def process_run(mesh: Mesh) -> Ran:
+    """Run the mesh by `tallynode simulate`, every peer a process.
+
+    Raises:
+        TallynodeError: not every peer finished.
+    """
+    with tempfile.TemporaryDirectory(prefix="tallynode-bench-") as folder:
+        summary = run_simulate(mesh, Path(folder))
+    accuracy, per_round = summary["accuracy"], summary["bytes_per_peer_round"]
+    if accuracy is None or per_round is None or accuracy["peers"] < len(mesh.names):
+        raise TallynodeError(f"{mesh.mesh}: not every peer finished")
+    return Ran(accuracy=accuracy["mean"], payload_bytes=per_round["payload"])
+
+
+def run_simulate(mesh: Mesh, folder: Path) -> Summary:
+    """Run `tallynode simulate` on the mesh as a user would; its run folder is folder / "run".
+
+    Raises:
+        TallynodeError: the command failed.
+    """
+    process = start_simulate(mesh, folder)
+    out, _ = process.communicate()
+    if process.returncode != EX_OK:
+        said = (folder / "stderr").read_text(encoding="utf-8").strip().splitlines() or ["nothing"]
+        raise TallynodeError(f"tallynode simulate of {mesh.mesh} failed: {said[-1]}")
+    return cast(Summary, json.loads(out))
+
+
+def start_simulate(mesh: Mesh, folder: Path) -> "subprocess.Popen[bytes]":
+    """Start `tallynode simulate --json` on the mesh; summary.json comes on its standard output."""
+    topology = folder / "topology.yaml"
+    write_text(topology, mesh.resolved())
+    command = ["simulate", "--peers-config", str(topology), "--out", str(folder / "run"), "--json"]
+    with (folder / "stderr").open("wb") as errors:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tallynode", *command], stdout=subprocess.PIPE, stderr=errors
+        )
+
+
+def machine() -> dict[str, object]:
+    """Where a benchmark ran, and how busy it was there: an absolute time says nothing without."""
+    return {
+        "cores": os.cpu_count(),
+        "architecture": platform.machine(),
+        "system": platform.system(),
+        "load_1m": round(os.getloadavg()[0], 2),
+        "versions": installed_versions(),
+    }
