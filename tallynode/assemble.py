@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tallynode.config import Mesh
-from tallynode.learning.data import PeerData, load_peer_data
+from tallynode.learning.data import PeerData, Watch, load_peer_data
 from tallynode.learning.digest import probe_digest
 from tallynode.methods.tally import TallyMethod
 from tallynode.protocol import graph
@@ -21,6 +21,7 @@ class Parts:
     settings: PeerSettings
     method: TallyMethod
     data: PeerData
+    watch: Watch
 
 
 def edges(mesh: Mesh) -> graph.Edges:
@@ -51,7 +52,9 @@ def parts(mesh: Mesh, name: str, progress: Callable[[str], None] = lambda _: Non
     """
     peer = mesh.peer(name)
     index = mesh.names.index(name)
-    data = load_peer_data(mesh.data_settings(index), progress)
+    source = mesh.data_settings(index)
+    watch = Watch(source)
+    data = load_peer_data(source, progress)
     neighbours = graph.adjacency(mesh.names, edges(mesh))
     per_round = mesh.task.probes.per_round
     settings = PeerSettings(
@@ -71,7 +74,7 @@ def parts(mesh: Mesh, name: str, progress: Callable[[str], None] = lambda _: Non
     method = TallyMethod(
         data, mesh.train_settings(peer), classes=len(data.classes), seed=mesh.seed, index=index
     )
-    return Parts(settings, method, data)
+    return Parts(settings, method, data, watch)
 
 
 def _rounds(mesh: Mesh) -> RoundSettings:

@@ -8,13 +8,13 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
 from tallynode import __version__, logs
 from tallynode.config import Mesh, default_mesh, load_mesh
-from tallynode.errors import EX_OK, EX_USAGE, TallynodeError, UsageError
+from tallynode.errors import EX_OK, EX_USAGE, DataError, TallynodeError, UsageError
 
 EPILOG = """\
 examples:
@@ -45,6 +45,8 @@ def run(argv: Sequence[str]) -> int:
             return _simulate(arguments, argv)
         if arguments.command == "check":
             return _check(arguments)
+        if arguments.command == "export":
+            return _export(arguments)
         return _daemon(arguments)
     except TallynodeError as error:
         print(f"tallynode: {error}", file=sys.stderr)
@@ -69,7 +71,12 @@ def _parser() -> argparse.ArgumentParser:
         "check", help="validate a topology.yaml", description="Validate a topology.yaml."
     )
     check.add_argument("file", type=Path, metavar="FILE")
-    check.add_argument("--json", action="store_true", help="the resolved configuration as JSON")
+    _shared(check, "--json", action="store_true", help="the resolved configuration as JSON")
+    export = commands.add_parser(
+        "export", help="write a peer's model as safetensors", description=_EXPORT
+    )
+    export.add_argument("state", type=Path, metavar="STATE_DIR")
+    export.add_argument("file", type=Path, metavar="FILE")
     return parser
 
 
@@ -84,20 +91,21 @@ def _daemon_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="torch threads; default 1: more slow"
-        " small nets down, and anything else on the machine",
+        help="threads for torch; default 1, the fastest for small nets and shared cores",
     )
     daemon.add_argument("--json", action="store_true", help="logs as JSON lines")
     daemon.add_argument("--verbose", action="store_true", help="debug lines too")
 
 
+_EXPORT = """Write the model of a peer's last checkpoint as safetensors; the peer may be running.
+One that ends writes its model.safetensors by itself."""
 _SIMULATE = """Run every peer of a mesh as a process on this machine: real brokers, real mDNS, real
 TCP. Writes a run folder with report.html. Without a file: eight peers in a ring on digits."""
 
 
 def _simulate_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--peers-config", type=Path, metavar="FILE", help="the mesh: topology.yaml")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/<mesh>-<time>")
+    _shared(parser, "--peers-config", type=Path, metavar="FILE", help="the mesh: topology.yaml")
+    _shared(parser, "--out", type=Path, metavar="DIR", help="default: runs/<mesh>-<time>")
     parser.add_argument("--baseline", action="store_true", help="also train the same peers alone")
     parser.add_argument("--virtual", action="store_true", help="one process, made-up clock and net")
     parser.add_argument("--restart", action="store_true", help="start killed peers again")
@@ -106,7 +114,12 @@ def _simulate_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, metavar="N", help="instead of the file's seed")
     parser.add_argument("--broker", metavar="KIND", help="instead of the file's broker")
-    parser.add_argument("--json", action="store_true", help="print summary.json to standard output")
+    _shared(parser, "--json", action="store_true", help="print summary.json to standard output")
+
+
+def _shared(parser: argparse.ArgumentParser, option: str, **keywords: Any) -> None:
+    """An option that may stand before the command too: its default must not undo it there."""
+    parser.add_argument(option, default=argparse.SUPPRESS, **keywords)
 
 
 def _simulate(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
@@ -159,6 +172,19 @@ def _check(arguments: argparse.Namespace) -> int:
     return EX_OK
 
 
+def _export(arguments: argparse.Namespace) -> int:
+    from tallynode.edge.checkpoint import unpack, write_model
+    from tallynode.edge.storage import CheckpointStore
+    from tallynode.methods.tally import learner_weights
+
+    loaded = CheckpointStore(arguments.state).load() if arguments.state.is_dir() else None
+    if loaded is None:
+        raise DataError(f"{arguments.state}: holds no checkpoint of a peer")
+    write_model(arguments.file, learner_weights(unpack(loaded.body)[1]), {})
+    print(f"{arguments.file}: written")
+    return EX_OK
+
+
 def _daemon(arguments: argparse.Namespace) -> int:
     if arguments.peers_config is None:
         _parser().error("--peers-config FILE, or a command (simulate, check), is needed")
@@ -167,7 +193,8 @@ def _daemon(arguments: argparse.Namespace) -> int:
         mesh.peer(arguments.peer) if arguments.peer else mesh.peer_for_host(platform.node())
     ).name
     logs.configure(json_lines=arguments.json, verbose=arguments.verbose)
-    from tallynode.edge.daemon import Folders, start
+    from tallynode.edge.daemon import Folders
+    from tallynode.edge.process import start
     from tallynode.edge.storage import default_state_dir
 
     state = arguments.state_dir or _state_of_service() or default_state_dir(mesh.mesh, name)

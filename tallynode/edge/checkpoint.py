@@ -4,12 +4,14 @@ Layout: msgpack {"protocol": bytes, "tensors": safetensors}. Torch is imported w
 that a process without a trainer stays small.
 """
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgpack
 import structlog
 
-from tallynode.edge.storage import CheckpointStore
+from tallynode.edge.storage import CheckpointStore, atomic_write
 from tallynode.errors import DataError
 from tallynode.protocol import snapshot as snap
 from tallynode.protocol.coding import DecodeError
@@ -55,6 +57,14 @@ def unpack(body: bytes) -> "tuple[bytes, dict[str, Tensor]]":
     if not isinstance(protocol, bytes):
         raise DataError("a checkpoint's body cannot be read: its protocol part is not bytes")
     return protocol, loaded
+
+
+def write_model(path: Path, weights: "dict[str, Tensor]", about: Mapping[str, str]) -> None:
+    """Write a net's weights as safetensors, with what they are in the file's metadata."""
+    import safetensors.torch
+
+    own = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    atomic_write(path, safetensors.torch.save(own, metadata=dict(about)))
 
 
 def resume(

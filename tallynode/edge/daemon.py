@@ -6,18 +6,17 @@ event.
 """
 
 import asyncio
-import signal
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
 from tallynode.assemble import Parts
-from tallynode.assemble import parts as build
 from tallynode.config import Mesh
 from tallynode.edge.broker import MQTT_PORT, Broker, make_broker, shared_endpoint
-from tallynode.edge.checkpoint import pack, resume
+from tallynode.edge.checkpoint import pack, resume, write_model
 from tallynode.edge.discovery import AddressBook, Discovery
 from tallynode.edge.journal import Journal
 from tallynode.edge.links import Links
@@ -26,7 +25,7 @@ from tallynode.edge.shared_broker import shared_prefix
 from tallynode.edge.storage import CheckpointStore, FolderLock
 from tallynode.edge.trainer import Trainer
 from tallynode.errors import IoError
-from tallynode.learning.train import use_threads
+from tallynode.methods.tally import learner_weights
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
 from tallynode.protocol import snapshot as snap
@@ -59,7 +58,7 @@ class Daemon:
         self._parts = parts
         self._folders = folders
         self._name = parts.settings.name
-        self._trainer = Trainer(parts.method)
+        self._trainer = Trainer(parts.method, parts.watch)
         self._journal = Journal(self._name, folders.run)
         self._store = CheckpointStore(folders.state)
         self._book = AddressBook(folders.state / "addresses.json")
@@ -99,6 +98,7 @@ class Daemon:
                 finally:
                     await self._close(peer, broker, discovery)
                     links.cancel()
+            self._write_model(peer)
             self._journal.outcome(ended, peer.counters.fields(), self._wire(broker))
         return ended
 
@@ -250,6 +250,20 @@ class Daemon:
         else:
             self._disk_ok = True
 
+    def _write_model(self, peer: Peer) -> None:
+        """The learner, which is what all this is for, where a person finds it."""
+        about = {
+            "mesh": self._mesh.mesh,
+            "peer": self._name,
+            "round": str(peer.round),
+            "model": self._mesh.train_settings(self._mesh.peer(self._name)).model,
+            "classes": json.dumps(self._parts.data.classes),
+            "input": json.dumps(self._parts.data.shape),
+        }
+        path = self._folders.run / "model.safetensors"
+        write_model(path, learner_weights(self._trainer.state()), about)
+        log.info("model written", file=str(path))
+
     def _wire(self, broker: Broker) -> Traffic:
         return broker.traffic() + self._links.traffic()
 
@@ -263,41 +277,3 @@ class Daemon:
             voters=fields["voters"],
             closed_by=fields["closed_by"],
         )
-
-
-OnLoop = Callable[[asyncio.AbstractEventLoop, Callable[[], None]], None]
-
-
-def start(
-    mesh: Mesh, name: str, folders: Folders, *, threads: int = 1, on_loop: OnLoop | None = None
-) -> str:
-    """Build the peer of this name and run it to its end, stopping on SIGTERM and Ctrl-C.
-
-    Args:
-        mesh: the whole configuration.
-        name: which peer of it.
-        folders: where it writes.
-        threads: how many torch may use.
-        on_loop: called with the loop and the function that stops the daemon, before it runs.
-
-    Returns:
-        "finished" or "stopped".
-    """
-    use_threads(threads)
-    parts = build(mesh, name, progress=lambda text: log.info("data", progress=text))
-    daemon = Daemon(mesh, parts, folders)
-
-    async def main() -> str:
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, daemon.stop)
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-            loop.add_signal_handler(signal.SIGINT, daemon.stop)
-        if on_loop is not None:
-            on_loop(loop, daemon.stop)
-        return await daemon.run()
-
-    try:
-        import uvloop
-    except ImportError:  # no wheel on 32-bit ARM
-        return asyncio.run(main())
-    return uvloop.run(main())

@@ -11,8 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import TypeVar
 
+import numpy as np
+import structlog
 import torch
 
+from tallynode.errors import DataError
+from tallynode.learning.data import Watch
 from tallynode.methods.tally import TallyMethod
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
@@ -21,18 +25,26 @@ SAMPLE_EVERY_S = 0.02  # seconds between two looks at the loop's lateness while 
 
 T = TypeVar("T")
 
+log = structlog.get_logger(__name__)
+
 
 class Trainer:
     """Runs a method's jobs beside the event loop and measures how late they make it."""
 
-    def __init__(self, method: TallyMethod) -> None:
+    def __init__(self, method: TallyMethod, watch: Watch) -> None:
         self._method = method
+        self._watch_data = watch
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trainer")
         self.lateness_s = 0.0  # the worst since it was last reset
 
     async def train(self, job: ef.Train) -> ev.Trained:
         """Train for a round and vote."""
-        votes = await self._run(lambda: self._method.train(job.round, job.probes))
+
+        def work() -> np.ndarray:
+            self._renew()
+            return self._method.train(job.round, job.probes)
+
+        votes = await self._run(work)
         return ev.Trained(round=job.round, votes=votes)
 
     async def learn(self, job: ef.Learn) -> ev.Learned:
@@ -47,6 +59,16 @@ class Trainer:
     def close(self) -> None:
         """Let a running job end, start no other."""
         self._thread.shutdown(wait=True, cancel_futures=True)
+
+    def _renew(self) -> None:
+        """Take new private data in; what cannot be used is said, and the old data serve on."""
+        try:
+            data = self._watch_data.renewed()
+            if data is not None:
+                self._method.take(data)
+                log.info("new private data", samples=len(data.private))
+        except DataError as error:
+            log.error("new private data not used", why=str(error))
 
     async def _run(self, job: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()

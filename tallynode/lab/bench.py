@@ -95,36 +95,49 @@ def process_run(mesh: Mesh) -> Ran:
         TallynodeError: not every peer finished.
     """
     with tempfile.TemporaryDirectory(prefix="tallynode-bench-") as folder:
-        summary = run_simulate(mesh, Path(folder))
+        process = start_simulate(mesh, Path(folder))
+        try:
+            process.wait()
+            summary = summary_of(mesh, process, Path(folder))
+        finally:
+            process.terminate()
     accuracy, per_round = summary["accuracy"], summary["bytes_per_peer_round"]
-    if accuracy is None or per_round is None or accuracy["peers"] < len(mesh.names):
-        raise TallynodeError(f"{mesh.mesh}: not every peer finished")
+    assert accuracy is not None and per_round is not None  # every peer finished
     return Ran(accuracy=accuracy["mean"], payload_bytes=per_round["payload"])
 
 
-def run_simulate(mesh: Mesh, folder: Path) -> Summary:
-    """Run `tallynode simulate` on the mesh as a user would; its run folder is folder / "run".
-
-    Raises:
-        TallynodeError: the command failed.
-    """
-    process = start_simulate(mesh, folder)
-    out, _ = process.communicate()
-    if process.returncode != EX_OK:
-        said = (folder / "stderr").read_text(encoding="utf-8").strip().splitlines() or ["nothing"]
-        raise TallynodeError(f"tallynode simulate of {mesh.mesh} failed: {said[-1]}")
-    return cast(Summary, json.loads(out))
-
-
 def start_simulate(mesh: Mesh, folder: Path) -> "subprocess.Popen[bytes]":
-    """Start `tallynode simulate --json` on the mesh; summary.json comes on its standard output."""
+    """Start `tallynode simulate` on the mesh as a user would; the run folder is folder / "run"."""
     topology = folder / "topology.yaml"
     write_text(topology, mesh.resolved())
-    command = ["simulate", "--peers-config", str(topology), "--out", str(folder / "run"), "--json"]
-    with (folder / "stderr").open("wb") as errors:
+    command = ["simulate", "--peers-config", str(topology), "--out", str(folder / "run")]
+    return start_tallynode(command, folder / "said")
+
+
+def start_tallynode(arguments: Sequence[str], said: Path) -> "subprocess.Popen[bytes]":
+    """Start the command of this installation; what it prints goes to the file `said`."""
+    with said.open("wb") as out:
         return subprocess.Popen(
-            [sys.executable, "-m", "tallynode", *command], stdout=subprocess.PIPE, stderr=errors
+            [sys.executable, "-m", "tallynode", *arguments], stdout=out, stderr=subprocess.STDOUT
         )
+
+
+def summary_of(mesh: Mesh, process: "subprocess.Popen[bytes]", folder: Path) -> Summary:
+    """The summary.json of a simulation that has ended.
+
+    Raises:
+        TallynodeError: the command failed, or not every peer finished.
+    """
+    if process.returncode != EX_OK:
+        lines = (folder / "said").read_text(encoding="utf-8").strip().splitlines()
+        why = lines[-1] if lines else f"exit code {process.returncode}"
+        raise TallynodeError(f"tallynode simulate of {mesh.mesh} failed: {why}")
+    text = (folder / "run" / "summary.json").read_text(encoding="utf-8")
+    summary = cast(Summary, json.loads(text))
+    unfinished = [peer["name"] for peer in summary["peers"] if peer["exit"] != "finished"]
+    if unfinished:
+        raise TallynodeError(f"{mesh.mesh}: not finished: {', '.join(unfinished)}")
+    return summary
 
 
 def machine() -> dict[str, object]:

@@ -102,7 +102,8 @@ class ProcessMesh:
 
 def _run_peer(mesh: Mesh, name: str, run_dir: Path) -> None:
     """The life of a forked peer."""
-    from tallynode.edge.daemon import Folders, start
+    from tallynode.edge.daemon import Folders
+    from tallynode.edge.process import start
 
     folder = peer_folder(run_dir, name)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us through the parent's SIGTERM

@@ -9,7 +9,7 @@ import gc
 
 import torch
 
-import tallynode.edge.daemon  # noqa: F401  so that a forked peer imports nothing
+import tallynode.edge.process  # noqa: F401  so that a forked peer imports nothing
 from tallynode.learning import models, train
 
 train.use_threads(1)

@@ -21,7 +21,7 @@ from tallynode.learning.partition import partition
 from tallynode.learning.samples import PeerData, Samples, checked, to_images
 from tallynode.learning.settings import DataSettings
 
-__all__ = ["PeerData", "Samples", "load_peer_data", "prefetch"]
+__all__ = ["PeerData", "Samples", "Watch", "load_peer_data", "prefetch"]
 
 DIGITS_MAXIMUM = 16  # grey levels of the bundled digits
 DIGITS_TEST = 297  # samples; the same for any number of peers, so that accuracies compare
@@ -54,6 +54,36 @@ def load_peer_data(settings: DataSettings, progress: Progress = _silent) -> Peer
     if ":" in source:
         return checked(_call(source), source)
     raise DataError(f"data: unknown source {source!r}, known are {SOURCES}")
+
+
+class Watch:
+    """Notices new private images of a `folder:` source between two rounds.
+
+    Args:
+        settings: the source; any but a folder never changes.
+    """
+
+    def __init__(self, settings: DataSettings) -> None:
+        self._settings = settings
+        self._is_folder = settings.source.startswith("folder:")
+        self._seen = folder.fingerprint(settings) if self._is_folder else b""
+
+    def renewed(self) -> PeerData | None:
+        """Return the data as they now are if they changed since the last call.
+
+        Raises:
+            DataError: they changed and cannot be used; what was loaded before still can.
+        """
+        if not self._is_folder:
+            return None
+        try:
+            now = folder.fingerprint(self._settings)
+        except OSError as error:
+            raise DataError(f"{self._settings.source}: {error.strerror}") from error
+        if now == self._seen:
+            return None
+        self._seen = now
+        return load_peer_data(self._settings)
 
 
 def prefetch(settings: DataSettings, progress: Progress = _silent) -> None:

@@ -123,17 +123,40 @@ def _labelled(
 
 
 def _held_out(private: _Labelled, seed: int, root: Path) -> tuple[_Labelled, _Labelled]:
-    """Split a seeded tenth, at least one image, off as test."""
+    """Split a seeded tenth, at least one image, off as test.
+
+    An image's own digest decides, so that one that was trained on never becomes a test image when
+    more are added later.
+    """
     count = len(private.paths)
     if count < 2:
         raise DataError(f"{root / 'private'}: one image leaves none to test; add {root / 'test'}")
-    order = np.random.default_rng(seed).permutation(count)
-    cut = max(1, count // HELD_OUT)
-    test, rest = (
+    salt = seed.to_bytes(8)
+    draws = [
+        int.from_bytes(hashlib.blake2b(_digest(path), digest_size=8, salt=salt).digest())
+        for path in private.paths
+    ]
+    limit = max(min(draws), (1 << 64) // HELD_OUT)
+    parts: tuple[list[int], list[int]] = ([], [])
+    for i, draw in enumerate(draws):
+        parts[draw <= limit].append(i)
+    rest, test = (
         _Labelled([private.paths[i] for i in part], [private.labels[i] for i in part])
-        for part in (np.sort(order[:cut]), np.sort(order[cut:]))
+        for part in parts
     )
+    if not rest.paths:
+        raise DataError(
+            f"{root / 'private'}: too few images to set some aside; add {root / 'test'}"
+        )
     return rest, test
+
+
+def fingerprint(settings: DataSettings) -> bytes:
+    """What changes when images are added to private/, removed or replaced there."""
+    root = Path(settings.source.removeprefix("folder:")).expanduser() / "private"
+    files = sorted(root.glob("*/*"))
+    stats = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files]
+    return hashlib.blake2b(repr(stats).encode(), digest_size=16).digest()
 
 
 def _digest(path: Path) -> bytes:

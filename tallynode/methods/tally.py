@@ -36,6 +36,12 @@ class Metrics:
     tally_accuracy: float | None  # consensus labels against the truth, where it is known
 
 
+def learner_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """From a method's whole state, the weights that the user gets, by their names in the net."""
+    prefix = "learner.net."
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
 class _Copy:
     """One net with its optimiser."""
 
@@ -102,6 +108,21 @@ class TallyMethod:
     def parameters(self) -> int:
         """Number of the learner's parameters."""
         return sum(parameter.numel() for parameter in self._learner.net.parameters())
+
+    def take(self, data: PeerData) -> None:
+        """Go on with other private and test samples.
+
+        Raises:
+            DataError: the classes or the probes are not the same any more.
+        """
+        same = data.probes.shape == self.data.probes.shape and torch.equal(
+            data.probes, self.data.probes
+        )
+        if data.classes != self.data.classes or not same:
+            raise DataError("data: classes or probes changed while running; start the peer again")
+        self.data = data
+        if self._prior is not None:
+            self._prior = train.log_prior(data.private.y, self.classes)
 
     def train(self, round: int, probes: np.ndarray) -> np.ndarray:
         """Train the voter on private data alone and return its votes.

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from tallynode.errors import DataError
-from tallynode.learning.data import PeerData, load_peer_data
+from tallynode.learning.data import PeerData, Watch, load_peer_data
 from tallynode.learning.settings import DataSettings
 
 
@@ -137,3 +137,27 @@ def test_a_size_that_cannot_fit_is_refused_before_memory_is_asked_for(root: Path
     """The bound stands before the allocation."""
     with pytest.raises(DataError, match=r"do not fit; state a smaller task\.image_size"):
         _load(root, image_size=(50_000, 50_000))
+
+
+def test_new_images_are_noticed_and_never_test_what_was_trained_on(root: Path) -> None:
+    """The watch sees an added image once, and growth moves nothing from private to test."""
+    settings = DataSettings(source=f"folder:{root}")
+    watch, before = Watch(settings), _load(root)
+    assert watch.renewed() is None
+    for number in range(5, 60):
+        _image(root / "private" / "cat" / f"{number}.png", number)
+    after = watch.renewed()
+    assert after is not None
+    assert len(after.private) + len(after.test) == 65
+    assert watch.renewed() is None
+    trained = {float(x.sum()) for x in before.private.x}
+    assert not trained & {float(x.sum()) for x in after.test.x}
+
+
+def test_a_changed_folder_that_cannot_be_used_says_so(root: Path) -> None:
+    """A class that is not in the list is refused when it appears, not swallowed."""
+    (root / "classes.txt").write_text("cat\ndog\n")
+    watch = Watch(DataSettings(source=f"folder:{root}"))
+    _image(root / "private" / "bird" / "1.png", 77)
+    with pytest.raises(DataError, match="bird"):
+        watch.renewed()

@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tallynode.errors import DataError
-from tallynode.learning import train
+from tallynode.learning import evaluate, models, train
 from tallynode.learning.data import PeerData, load_peer_data
 from tallynode.learning.settings import DataSettings, TrainSettings
 from tallynode.methods.alone import alone
-from tallynode.methods.tally import Metrics, TallyMethod
+from tallynode.methods.tally import Metrics, TallyMethod, learner_weights
 from tallynode.protocol.tally import plurality
 
 DATA = DataSettings(source="digits", probes=500, per_peer=125, dirichlet=0.1)
@@ -204,3 +204,26 @@ def test_what_is_not_known_is_not_measured(parts: list[PeerData]) -> None:
     assert metrics.tally_accuracy is None
     assert len(metrics.per_class) == 10
     assert metrics.loss > 0
+
+
+def test_new_private_data_are_taken_in_but_not_other_probes() -> None:
+    """Private samples may change between rounds; classes and probes may not."""
+    data = load_peer_data(DataSettings(source="digits", share=(0, 4), per_peer=100))
+    other = load_peer_data(DataSettings(source="digits", share=(1, 4), per_peer=100))
+    method = TallyMethod(data, TrainSettings(), classes=10, seed=1, index=0)
+    method.take(other)
+    assert method.data is other
+    moved = load_peer_data(DataSettings(source="digits", share=(0, 4), partition_seed=8))
+    with pytest.raises(DataError, match="start the peer again"):
+        method.take(moved)
+
+
+def test_the_learner_is_what_the_user_gets() -> None:
+    """The exported weights are the learner's, under the names that the net itself has."""
+    data = load_peer_data(DataSettings(source="digits", share=(0, 4), per_peer=100))
+    method = TallyMethod(data, TrainSettings(), classes=10, seed=1, index=0)
+    accuracy = method.learn(1, None).accuracy
+    net = models.build("mlp", data.shape, 10, 0)
+    net.load_state_dict(learner_weights(method.state()))
+    predicted = evaluate.votes(net, data.test.x)
+    assert evaluate.accuracy(predicted, data.test.y.numpy()) == accuracy
