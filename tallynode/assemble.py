@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tallynode.config import Mesh
 from tallynode.learning.data import PeerData, Watch, load_peer_data
 from tallynode.learning.digest import probe_digest
+from tallynode.learning.train import use_threads
 from tallynode.methods.tally import TallyMethod
 from tallynode.protocol import graph
 from tallynode.protocol.settings import PeerSettings, RoundSettings
@@ -22,6 +23,18 @@ class Parts:
     method: TallyMethod
     data: PeerData
     watch: Watch
+
+    def renew(self) -> int | None:
+        """Take private data in that are new since the last call; how many there now are, if so.
+
+        Raises:
+            DataError: there are new data that cannot be used; the old ones serve on.
+        """
+        data = self.watch.renewed()
+        if data is None:
+            return None
+        self.method.take(data)
+        return len(data.private)
 
 
 def edges(mesh: Mesh) -> graph.Edges:
@@ -44,12 +57,15 @@ def edges(mesh: Mesh) -> graph.Edges:
             return graph.of_pairs(settings.edges or ())
 
 
-def parts(mesh: Mesh, name: str, progress: Callable[[str], None] = lambda _: None) -> Parts:
-    """Build the peer of this name.
+def parts(
+    mesh: Mesh, name: str, *, threads: int = 1, progress: Callable[[str], None] = lambda _: None
+) -> Parts:
+    """Build the peer of this name, and let torch use so many threads in this process.
 
     Raises:
         DataError: its data cannot be loaded.
     """
+    use_threads(threads)
     peer = mesh.peer(name)
     index = mesh.names.index(name)
     source = mesh.data_settings(index)

@@ -96,6 +96,7 @@ class Mesh(Section):
             source=own or task.data,
             data_dir=task.data_dir,
             probes=task.probes.count,
+            test=task.test,
             per_peer=task.partition.per_peer,
             dirichlet=task.partition.dirichlet,
             partition_seed=self.seed if seed is None else seed,

@@ -105,6 +105,7 @@ class Task(Section):
     data: fields.Data = "digits"
     data_dir: fields.Folder | None = None
     model: Literal["mlp", "lenet5", "resnet8"] = "mlp"
+    test: fields.Count | None = None  # test samples at most; None: all that the source has
     probes: Probes = Probes()
     partition: Partition = Partition()
     batch_size: fields.Count = TrainSettings().batch_size

@@ -310,6 +310,12 @@ def test_a_simulated_peer_gets_its_share(tmp_path: Path) -> None:
     assert (settings.share, settings.partition_seed, settings.dirichlet) == ((2, 4), 3, 0.1)
 
 
+def test_a_limit_on_the_test_samples_reaches_the_data(tmp_path: Path) -> None:
+    """`task.test` bounds the test samples; without it, all that the source has count."""
+    assert load(tmp_path, "mesh: m\npeers: 2\ntask: {test: 40}\n").data_settings(0).test == 40
+    assert load(tmp_path, "mesh: m\npeers: 2\n").data_settings(0).test is None
+
+
 def test_a_peer_may_have_its_own_model(tmp_path: Path) -> None:
     """Models may differ between peers; everything else comes from the mesh."""
     mesh = load(

@@ -58,7 +58,7 @@ class Daemon:
         self._parts = parts
         self._folders = folders
         self._name = parts.settings.name
-        self._trainer = Trainer(parts.method, parts.watch)
+        self._trainer = Trainer(parts.method, parts.renew)
         self._journal = Journal(self._name, folders.run)
         self._store = CheckpointStore(folders.state)
         self._book = AddressBook(folders.state / "addresses.json")

@@ -9,7 +9,6 @@ import structlog
 from tallynode import assemble
 from tallynode.config import Mesh
 from tallynode.edge.daemon import Daemon, Folders
-from tallynode.learning.train import use_threads
 
 log = structlog.get_logger(__name__)
 
@@ -31,8 +30,9 @@ def start(
     Returns:
         "finished" or "stopped".
     """
-    use_threads(threads)
-    parts = assemble.parts(mesh, name, progress=lambda text: log.info("data", progress=text))
+    parts = assemble.parts(
+        mesh, name, threads=threads, progress=lambda text: log.info("data", progress=text)
+    )
     daemon = Daemon(mesh, parts, folders)
 
     async def main() -> str:

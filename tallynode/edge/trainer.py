@@ -16,7 +16,6 @@ import structlog
 import torch
 
 from tallynode.errors import DataError
-from tallynode.learning.data import Watch
 from tallynode.methods.tally import TallyMethod
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
@@ -29,11 +28,16 @@ log = structlog.get_logger(__name__)
 
 
 class Trainer:
-    """Runs a method's jobs beside the event loop and measures how late they make it."""
+    """Runs a method's jobs beside the event loop and measures how late they make it.
 
-    def __init__(self, method: TallyMethod, watch: Watch) -> None:
+    Args:
+        method: what trains and votes.
+        renew: takes new private data in; how many there then are, None if nothing is new.
+    """
+
+    def __init__(self, method: TallyMethod, renew: Callable[[], int | None]) -> None:
         self._method = method
-        self._watch_data = watch
+        self._renew_data = renew
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trainer")
         self.lateness_s = 0.0  # the worst since it was last reset
 
@@ -63,10 +67,9 @@ class Trainer:
     def _renew(self) -> None:
         """Take new private data in; what cannot be used is said, and the old data serve on."""
         try:
-            data = self._watch_data.renewed()
-            if data is not None:
-                self._method.take(data)
-                log.info("new private data", samples=len(data.private))
+            samples = self._renew_data()
+            if samples is not None:
+                log.info("new private data", samples=samples)
         except DataError as error:
             log.error("new private data not used", why=str(error))
 

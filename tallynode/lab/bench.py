@@ -102,7 +102,8 @@ def process_run(mesh: Mesh) -> Ran:
         finally:
             process.terminate()
     accuracy, per_round = summary["accuracy"], summary["bytes_per_peer_round"]
-    assert accuracy is not None and per_round is not None  # every peer finished
+    assert accuracy is not None  # every peer finished
+    assert per_round is not None
     return Ran(accuracy=accuracy["mean"], payload_bytes=per_round["payload"])
 
 

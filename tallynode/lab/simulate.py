@@ -22,7 +22,6 @@ from tallynode.lab.report import render_report, summary_lines
 from tallynode.lab.table import LiveTable
 from tallynode.lab.virtual import accuracy_alone, run_virtual
 from tallynode.learning.data import prefetch
-from tallynode.learning.train import use_threads
 from tallynode.protocol import graph
 
 POLL_S = 0.2  # seconds between two looks at the peers' files
@@ -55,7 +54,6 @@ def simulate(mesh: Mesh, options: Options) -> sums.Summary:
         IoError: the run folder cannot be made.
         DataError: the data cannot be loaded.
     """
-    use_threads(1)
     mesh = local(mesh)
     _make_run_folder(mesh, options.out)
     console = Console(stderr=options.json_output)

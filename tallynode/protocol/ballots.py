@@ -37,10 +37,6 @@ class BallotBox:
         if len(rounds) > limits.ROUNDS_HELD_MAX:
             del rounds[min(rounds)]
 
-    def newest(self, origin: str) -> int:
-        """The highest round held of an origin, 0 if none."""
-        return max(self._held.get(origin, {}), default=0)
-
     def usable(self, round_: int) -> tuple[dict[str, np.ndarray], int]:
         """The votes that count in a round, by origin in sorted order, and how many are of another.
 

@@ -30,7 +30,7 @@ class Counters:
     relayed: int = 0  # the part of `ballot` that others cast
     control: int = 0
     received_ballot: int = 0  # first copies
-    received_duplicate: int = 0  # further copies, and ballots too old to use
+    received_duplicate: int = 0  # further copies, and ballots that a later one has overtaken
     received_control: int = 0
     refused: int = 0
 
@@ -164,7 +164,9 @@ class Hearing:
         known = self.box.get(origin, round_)
         if known and known.coded != ballot.votes:
             raise RemoteError(origin, f"cast two different ballots (the later came by {sender})")
-        if known or round_ < self.round - self._settings.rounds.staleness:
+        newest = round_ > self.members.table[origin].latest
+        too_old = round_ < self.round - self._settings.rounds.staleness
+        if known or (too_old and not newest):
             self.counters.received_duplicate += size
             surplus = self.gossip.prune(origin, round_, seen)
             topics = (wire.ballot_topic(origin),)
@@ -179,7 +181,6 @@ class Hearing:
             raise RemoteError(
                 sender, f"sent a ballot of {origin} that is damaged: {error}"
             ) from error
-        newest = round_ > self.box.newest(origin)
         self.counters.received_ballot += size
         self.box.put(origin, round_, Held(ballot.votes, votes))
         self.members.heard(origin, round_)

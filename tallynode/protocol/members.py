@@ -2,8 +2,9 @@
 
 A voter is ALIVE while its ballots come, SUSPECT from the first round that closed without it, GONE
 when the link to it broke or it said that it leaves. Only ALIVE voters are waited for; a new ballot
-always makes its origin ALIVE. UNHEARD voters are waited for in the first rounds,
-until `start_within` has passed.
+always makes its origin ALIVE, even one too old to count: a peer that has run ahead alone then has
+no quorum and lets the others catch up. UNHEARD voters are waited for in the first rounds, until
+`start_within` has passed.
 """
 
 from collections.abc import Iterable

@@ -1,0 +1,74 @@
+"""The reading list: flood, prune, graft, and never a neighbour too few."""
+
+from tallynode.protocol.gossip import Gossip, Seen
+
+
+def gossip() -> Gossip:
+    """Peer a between b and c, both of which can bring d."""
+    reading = Gossip("a", {"b": ("b", "c", "d", "a"), "c": ("b", "c", "d")})
+    assert reading.link_up("b") == ("b", "c", "d")
+    assert reading.link_up("c") == ("b", "c", "d")
+    return reading
+
+
+def test_the_later_copy_s_neighbour_is_pruned() -> None:
+    """Of two equal copies the first one's neighbour stays."""
+    reading = gossip()
+    reading.first("d", 1, Seen("b", 1))
+    assert reading.prune("d", 1, Seen("c", 1)) == "c"
+    assert reading.prune("d", 1, Seen("c", 1)) is None, "one neighbour is always left"
+
+
+def test_the_copy_that_may_travel_further_wins() -> None:
+    """A later copy with more hops left turns the first one's neighbour out."""
+    reading = gossip()
+    reading.first("d", 1, Seen("b", 1))
+    assert reading.prune("d", 1, Seen("c", 2)) == "b"
+
+
+def test_the_origin_itself_wins() -> None:
+    """Nothing replaces a ballot read where it was cast, however far the other may travel."""
+    reading = gossip()
+    reading.first("c", 1, Seen("b", 9))
+    assert reading.prune("c", 1, Seen("c", 1)) == "b"
+    reading = gossip()
+    reading.first("c", 1, Seen("c", 1))
+    assert reading.prune("c", 1, Seen("b", 9)) == "b"
+
+
+def test_old_and_repeated_copies_prune_nothing() -> None:
+    """A copy of another round, of an unknown origin, or from the same neighbour proves nothing."""
+    reading = gossip()
+    assert reading.prune("d", 1, Seen("c", 1)) is None
+    reading.first("d", 2, Seen("b", 1))
+    reading.first("d", 1, Seen("c", 1))
+    assert reading.prune("d", 1, Seen("c", 1)) is None
+    assert reading.prune("d", 2, Seen("b", 1)) is None
+
+
+def test_a_lost_link_is_replaced() -> None:
+    """What was read only over a lost link is read at the others that can know it."""
+    reading = gossip()
+    reading.first("d", 1, Seen("b", 1))
+    reading.prune("d", 1, Seen("c", 1))
+    assert reading.link_down("b") == {"c": ("d",)}
+    assert reading.linked == {"c"}
+    assert reading.link_down("c") == {}
+    assert reading.link_up("b") == ("b", "c", "d")
+
+
+def test_what_is_sought_is_not_pruned_until_a_new_ballot_comes() -> None:
+    """Old retained ballots that answer a graft do not undo it."""
+    reading = gossip()
+    reading.first("d", 4, Seen("b", 1))
+    assert reading.prune("d", 4, Seen("c", 1)) == "c"
+    assert reading.graft(["d"]) == {"c": ("d",)}
+    assert reading.graft(["d"]) == {}, "it is read there already"
+    assert reading.prune("d", 4, Seen("c", 1)) is None
+    reading.first("d", 5, Seen("c", 1))
+    assert reading.prune("d", 5, Seen("b", 1)) == "b"
+
+
+def test_an_origin_out_of_reach_is_sought_nowhere() -> None:
+    """A graft asks only neighbours that can know the origin."""
+    assert gossip().graft(["z"]) == {}

@@ -1,0 +1,303 @@
+"""The wire: golden bytes, round trips, and what strangers send: a message or a RemoteError."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tallynode.errors import LocalError, RemoteError
+from tallynode.protocol import limits, snapshot, wire
+from tallynode.protocol.coding import DecodeError, packed
+from tallynode.protocol.messages import Ballot, Coding, Hello, State
+
+# Added, never edited: other versions of the program out there speak these bytes.
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "wire-v1.json").read_text())
+DIGEST = bytes(range(8))
+
+names = st.text(min_size=1, max_size=32).filter(
+    lambda s: len(s.encode(errors="replace")) <= 32 and s.isprintable()
+)
+ballots = st.builds(
+    Ballot,
+    origin=names,
+    round=st.integers(1, limits.ROUND_MAX),
+    hops_left=st.integers(0, limits.HOPS_MAX),
+    coding=st.just(Coding.PACKED),
+    votes=st.binary(max_size=400),
+)
+hellos = st.builds(
+    Hello,
+    mesh=names,
+    origin=names,
+    probe_digest=st.binary(min_size=8, max_size=8),
+    classes=st.integers(2, limits.CLASSES_MAX),
+    per_round=st.integers(1, limits.PROBES_MAX),
+    method=st.text(alphabet="abcxyz-", max_size=60),
+    state=st.sampled_from(State),
+)
+
+
+@pytest.mark.parametrize("vector", GOLDEN["ballots"], ids=lambda v: v["why"])
+def test_golden_ballots(vector: dict[str, Any]) -> None:
+    """Known ballots have known bytes, both ways."""
+    digest = bytes.fromhex(vector["probe_digest"])
+    coded = packed.encode(np.array(vector["votes"]), vector["classes"])
+    ballot = Ballot(
+        origin=vector["origin"],
+        round=vector["round"],
+        hops_left=vector["hops_left"],
+        coding=Coding(vector["coding"]),
+        votes=coded,
+    )
+    data = bytes.fromhex(vector["hex"])
+    assert wire.encode_ballot(ballot, vector["mesh"], digest).hex() == data.hex()
+    assert wire.decode(data, "x", vector["mesh"], digest) == ballot
+    assert packed.decode(coded, len(vector["votes"]), vector["classes"]).tolist() == vector["votes"]
+
+
+@pytest.mark.parametrize("vector", GOLDEN["hellos"], ids=lambda v: v["why"])
+def test_golden_hellos(vector: dict[str, Any]) -> None:
+    """Known hellos have known bytes, both ways."""
+    fields = {k: v for k, v in vector.items() if k not in ("why", "hex")}
+    fields["probe_digest"] = bytes.fromhex(fields["probe_digest"])
+    hello = Hello(**(fields | {"state": State[fields["state"]]}))
+    assert wire.encode_hello(hello).hex() == vector["hex"]
+    assert wire.decode(bytes.fromhex(vector["hex"]), "x", "m", DIGEST) == hello
+
+
+@pytest.mark.parametrize("vector", GOLDEN["snapshots"], ids=lambda v: v["why"])
+def test_golden_snapshots(vector: dict[str, Any]) -> None:
+    """A state saved by an older program can be read."""
+    votes = np.array(vector["votes"])
+    state = snapshot.Snapshot(
+        mesh=vector["mesh"],
+        name=vector["name"],
+        probe_digest=bytes.fromhex(vector["probe_digest"]),
+        round=vector["round"],
+        votes=votes,
+    )
+    assert snapshot.encode(state, vector["classes"]).hex() == vector["hex"]
+    read = snapshot.decode(bytes.fromhex(vector["hex"]), vector["classes"])
+    assert (read.mesh, read.name, read.round) == (state.mesh, state.name, state.round)
+    assert read.votes.tolist() == vector["votes"]
+
+
+@given(ballots, names)
+def test_ballots_round_trip(ballot: Ballot, mesh: str) -> None:
+    """Any ballot survives."""
+    assert wire.decode(wire.encode_ballot(ballot, mesh, DIGEST), "x", mesh, DIGEST) == ballot
+
+
+@given(hellos)
+def test_hellos_round_trip(hello: Hello) -> None:
+    """Any hello survives."""
+    assert wire.decode(wire.encode_hello(hello), "x", "m", DIGEST) == hello
+
+
+def decode_or_refuse(data: bytes) -> Ballot | Hello | None:
+    """The message, or None where it was refused in the only way there is."""
+    try:
+        return wire.decode(data, "stranger", "m", DIGEST)
+    except RemoteError:
+        return None
+
+
+HOSTILE_HEADS: list[object] = [
+    [],
+    {},
+    None,
+    17,
+    17.0,
+    [17.0, 1, 2],
+    [True],
+    [None],
+    [[[[[[]]]]]],
+    [2**64 - 1],
+    [-(2**63)],
+    ["x" * 64],
+    [b"x" * 8],
+    [msgpack.Timestamp(0)],
+    [msgpack.ExtType(5, b"")],
+    [float("nan")],
+    [0x21, "later", "version"],
+    [wire.KIND_BALLOT, [], {}, None, [], {}, 1.5],
+    [wire.KIND_HELLO, [], {}, None, [], {}, 1.5, True],
+]
+
+
+@given(st.binary(max_size=300))
+@example(b"")
+@example(b"\xc1")
+@example(b"\xdd\xff\xff\xff\xff")
+@example(b"\xdb\xff\xff\xff\xff")
+@example(b"\xc6\xff\xff\xff\xff")
+@example(b"\xdf\xff\xff\xff\xff")
+@example(b"\x91" * 256)
+@example(b"\x91\xa3\xed\xa0\x80")
+@example(b"\x81\x90\x01")
+@example(b"\x91\xd6\xff\x00\x00\x00\x00")
+def test_any_bytes_are_a_message_or_refused(data: bytes) -> None:
+    """Whatever a stranger sends, decode returns a message or raises RemoteError about it."""
+    decode_or_refuse(data)
+
+
+@pytest.mark.parametrize("head", HOSTILE_HEADS, ids=repr)
+def test_hostile_heads_are_refused(head: object) -> None:
+    """Every well-formed msgpack value that is no message of ours is refused."""
+    with pytest.raises(RemoteError):
+        wire.decode(msgpack.packb(head), "stranger", "m", DIGEST)
+
+
+json_like = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats()
+    | st.text(max_size=70)
+    | st.binary(max_size=10),
+    lambda inner: st.lists(inner, max_size=4),
+    max_leaves=6,
+)
+
+
+@given(st.data())
+def test_a_message_with_any_field_replaced_is_a_message_or_refused(data: st.DataObject) -> None:
+    """One field of a valid head, made anything at all, never gets past the checks half-read."""
+    if data.draw(st.booleans()):
+        good = wire.encode_ballot(data.draw(ballots), "m", DIGEST)
+    else:
+        good = wire.encode_hello(data.draw(hellos))
+    unpacker = msgpack.Unpacker()
+    unpacker.feed(good)
+    head = unpacker.unpack()
+    rest = good[unpacker.tell() :]
+    head[data.draw(st.integers(0, len(head) - 1))] = data.draw(json_like)
+    message = decode_or_refuse(msgpack.packb(head) + rest)
+    if message is None:
+        return
+    if isinstance(message, Ballot):
+        assert type(message.round) is int
+        assert type(message.hops_left) is int
+        assert wire.encode_ballot(message, "m", DIGEST) == msgpack.packb(head) + rest
+    else:
+        assert wire.encode_hello(message) == msgpack.packb(head)
+
+
+@given(st.data())
+def test_mutated_messages_are_a_message_or_refused(data: st.DataObject) -> None:
+    """Flipped, cut and inserted bytes raise nothing but RemoteError."""
+    good = bytearray(wire.encode_ballot(data.draw(ballots), "m", DIGEST))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(good)))
+        good[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+    decode_or_refuse(bytes(good))
+
+
+HEAD = [wire.KIND_BALLOT, wire.mesh_tag("m"), "a", 3, DIGEST[:4], 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "why"),
+    [
+        (0, 0x21, "speaks wire version 2, this peer 1"),
+        (0, 0x13, "unknown kind"),
+        (1, wire.mesh_tag("other"), "belongs to another mesh"),
+        (2, "", "without an origin"),
+        (2, "x" * 33, "without an origin"),
+        (3, 0, "no valid round"),
+        (3, 2**32, "no valid round"),
+        (3, 3.0, "no valid round"),
+        (3, True, "no valid round"),
+        (4, b"\xff" * 4, "another probe set"),
+        (5, -1, "no valid hop count"),
+        (5, 256, "no valid hop count"),
+        (6, 9, "unknown coding"),
+    ],
+)
+def test_refusals_say_which(field: int, value: object, why: str) -> None:
+    """A refused ballot is refused for the reason that a person needs to read."""
+    head = [*HEAD[:field], value, *HEAD[field + 1 :]]
+    with pytest.raises(RemoteError, match=why):
+        wire.decode(msgpack.packb(head) + b"votes", "stranger", "m", DIGEST)
+
+
+def test_a_head_with_other_fields_is_refused() -> None:
+    """Fewer or more fields than the version has are refused by their number."""
+    with pytest.raises(RemoteError, match="ballot with 6 fields"):
+        wire.decode(msgpack.packb(HEAD[:6]), "s", "m", DIGEST)
+    with pytest.raises(RemoteError, match="hello with 2 fields"):
+        wire.decode(msgpack.packb([wire.KIND_HELLO, "m"]), "s", "m", DIGEST)
+
+
+def test_a_hello_with_junk_behind_it_is_refused() -> None:
+    """Nothing may follow a hello."""
+    hello = Hello(
+        mesh="m",
+        origin="a",
+        probe_digest=DIGEST,
+        classes=2,
+        per_round=1,
+        method="tally",
+        state=State.RUNNING,
+    )
+    with pytest.raises(RemoteError, match="unknown kind"):
+        wire.decode(wire.encode_hello(hello) + b"\x00", "s", "m", DIGEST)
+
+
+def test_too_many_bytes_are_refused_unread() -> None:
+    """A message above the limit is refused by its length."""
+    with pytest.raises(RemoteError, match="more than 262144"):
+        wire.decode(b"\x97" * (limits.MESSAGE_BYTES_MAX + 1), "s", "m", DIGEST)
+
+
+def test_impossible_messages_of_our_own_crash() -> None:
+    """A name, round or hop count out of range is our own bug, seen when the message is built."""
+    good: dict[str, Any] = {"origin": "a", "round": 1, "hops_left": 0, "votes": b""}
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"origin": ""}, "name must have"),
+        ({"origin": "ä" * 17}, "name must have"),
+        ({"round": 0}, "round 0"),
+        ({"hops_left": 256}, "256 hops"),
+    ]
+    for bad, why in cases:
+        with pytest.raises(LocalError, match=why):
+            Ballot(coding=Coding.PACKED, **(good | bad))
+
+
+# -- snapshots --------------------------------------------------------------------------------
+
+
+@given(st.binary(max_size=60) | json_like.map(msgpack.packb), st.integers(2, 300))
+def test_any_bytes_are_a_snapshot_or_refused(data: bytes, classes: int) -> None:
+    """A damaged state file raises DecodeError and nothing else."""
+    with suppress(DecodeError):
+        snapshot.decode(data, classes)
+
+
+@given(st.integers(0, 6), json_like)
+@example(6, 5)
+@example(6, "x")
+@example(4, None)
+@example(4, 0)
+@example(5, True)
+@example(0, [1])
+@example(0, 2)
+def test_a_snapshot_with_any_field_replaced_is_refused_or_typed(index: int, value: object) -> None:
+    """No field of a wrong type gets into a Snapshot."""
+    fields: list[object] = [1, "m", "a", DIGEST, 4, 3, packed.encode(np.array([0, 1, 2]), 3)]
+    fields[index] = value
+    try:
+        read = snapshot.decode(msgpack.packb(fields), 3)
+    except DecodeError:
+        return
+    assert isinstance(read.mesh, str)
+    assert isinstance(read.name, str)
+    assert isinstance(read.probe_digest, bytes)
+    assert 1 <= read.round <= limits.ROUND_MAX
+    assert len(read.votes) == 3
