@@ -3,7 +3,7 @@
 The daemon and the virtual mesh build their peers here, so that both run the same thing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tallynode.config import Mesh
@@ -84,6 +84,8 @@ def parts(
         probe_digest=probe_digest(data.probes, data.classes),
         method=mesh.method.name,
         tally=mesh.method.tally,
+        coding=mesh.method.coding,
+        common=_all_hear_all(mesh, neighbours),
         seed=mesh.seed,
         rounds=_rounds(mesh),
     )
@@ -91,6 +93,12 @@ def parts(
         data, mesh.train_settings(peer), classes=len(data.classes), seed=mesh.seed, index=index
     )
     return Parts(settings, method, data, watch)
+
+
+def _all_hear_all(mesh: Mesh, neighbours: Mapping[str, tuple[str, ...]]) -> bool:
+    """Whether the ballots of every peer can reach every other."""
+    far = [graph.distances(name, neighbours) for name in mesh.names]
+    return all(len(of) == len(mesh.names) and max(of.values()) <= mesh.hops for of in far)
 
 
 def _rounds(mesh: Mesh) -> RoundSettings:

@@ -16,6 +16,8 @@ from tallynode import __version__, logs
 from tallynode.config import Mesh, default_mesh, load_mesh
 from tallynode.errors import EX_OK, EX_USAGE, DataError, TallynodeError, UsageError
 
+EX_INTERRUPTED = 130  # what a shell says of a program that Ctrl-C ended
+
 EPILOG = """\
 examples:
   tallynode simulate                             eight peers on this machine, on the built-in digits
@@ -51,6 +53,9 @@ def run(argv: Sequence[str]) -> int:
     except TallynodeError as error:
         print(f"tallynode: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("tallynode: interrupted", file=sys.stderr)
+        return EX_INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -160,7 +165,8 @@ def _changed(mesh: Mesh, arguments: argparse.Namespace) -> Mesh:
     except ValidationError as error:
         wrong = error.errors(include_url=False)[0]
         option = "--" + str(wrong["loc"][-1]).replace("count", "rounds")
-        raise UsageError(f"{option}: {wrong['msg']}") from error
+        why = wrong["msg"].replace("Input should", "should")
+        raise UsageError(f"{option}: {why}") from error
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -144,6 +144,7 @@ class Method(Section):
     name: Literal["tally"] = "tally"
     tally: Literal["plurality", "reliability"] = "reliability"
     target: Target = "hard"
+    coding: Literal["context", "packed"] = "context"  # packed: always ceil(log2 C) bits a vote
     hops: fields.Hops = "all"  # edges that a ballot travels
     witness: bool = True
     prior: bool = True

@@ -84,7 +84,11 @@ class Daemon:
             IoError: the outbox's port is in use, or the state folder cannot be used.
             DataError: the stored state belongs to something else.
         """
-        self._journal.open()
+        try:
+            self._journal.open()
+        except OSError as error:
+            why = f"cannot make the folder: {error.strerror}"
+            raise IoError(f"{self._folders.run}: {why}") from error
         with FolderLock(self._folders.state):
             peer = Peer(self._parts.settings, self._restore())
             broker = self._make_broker()
@@ -145,8 +149,8 @@ class Daemon:
                 self._begin(group, effect)
             case ef.Save(state=state):
                 await self._save(state)
-            case ef.Publish(topic=topic, data=data):
-                await broker.publish(topic, data, retain=True)
+            case ef.Publish(topic=topic, data=data, retain=retain):
+                await broker.publish(topic, data, retain=retain)
             case ef.Subscribe(neighbour=neighbour, topics=topics):
                 self._links.subscribe(neighbour, topics)
             case ef.Unsubscribe(neighbour=neighbour, topics=topics):

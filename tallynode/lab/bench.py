@@ -9,6 +9,7 @@ import json
 import math
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import psutil
 from pydantic import ValidationError
 
 from tallynode.config import Mesh
@@ -26,6 +28,8 @@ from tallynode.lab.records import Record, payload_total
 from tallynode.lab.summary import Summary, installed_versions, write_text
 from tallynode.lab.virtual import run_virtual
 
+MIB = 1 << 20
+END_WITHIN_S = 10.0  # seconds that a process has to end before it is killed
 WITHOUT_END = "rounds.count is 0, for ever: give the benchmark an end with --rounds N"
 
 
@@ -35,6 +39,15 @@ class Ran:
 
     accuracy: float  # mean over the peers, after the last round
     payload_bytes: float  # a peer a round, relays and control included
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Of a process and all that it started, in MiB."""
+
+    pss: float = 0.0
+    rss: float = 0.0
+    processes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +111,9 @@ def process_run(mesh: Mesh) -> Ran:
         process = start_simulate(mesh, Path(folder))
         try:
             process.wait()
-            summary = summary_of(mesh, process, Path(folder))
         finally:
-            process.terminate()
+            end([process])
+        summary = summary_of(mesh, process, Path(folder))
     accuracy, per_round = summary["accuracy"], summary["bytes_per_peer_round"]
     assert accuracy is not None  # every peer finished
     assert per_round is not None
@@ -123,6 +136,24 @@ def start_tallynode(arguments: Sequence[str], said: Path) -> "subprocess.Popen[b
         )
 
 
+def end(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
+    """End what still runs of them and of all that they started, politely first."""
+    running = [process for process in processes if process.poll() is None]
+    families = [psutil.Process(process.pid).children(recursive=True) for process in running]
+    for process in running:
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+    for process in running:
+        try:
+            process.wait(END_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    left = [child for family in families for child in family]
+    for child in psutil.wait_procs(left, timeout=END_WITHIN_S)[1]:
+        child.kill()
+
+
 def summary_of(mesh: Mesh, process: "subprocess.Popen[bytes]", folder: Path) -> Summary:
     """The summary.json of a simulation that has ended.
 
@@ -139,6 +170,24 @@ def summary_of(mesh: Mesh, process: "subprocess.Popen[bytes]", folder: Path) -> 
     if unfinished:
         raise TallynodeError(f"{mesh.mesh}: not finished: {', '.join(unfinished)}")
     return summary
+
+
+def seconds_a_round(records: Sequence[Mapping[str, Any]]) -> float:
+    """From the end of a peer's first round to that of its last, by round."""
+    first, last = records[0], records[-1]
+    return float((last["t_s"] - first["t_s"]) / (last["round"] - first["round"]))
+
+
+def memory_of(pid: int) -> Memory:
+    """Memory of a process and its descendants; those that end meanwhile do not count."""
+    pss = rss = count = 0
+    for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+        try:
+            info = process.memory_full_info()  # smaps_rollup
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+        pss, rss, count = pss + info.pss, rss + info.rss, count + 1
+    return Memory(pss=pss / MIB, rss=rss / MIB, processes=count)
 
 
 def machine() -> dict[str, object]:

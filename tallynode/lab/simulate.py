@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -166,7 +167,7 @@ def _run_processes(
     mesh: Mesh, options: Options, alone: Mapping[str, float], console: Console
 ) -> Run:
     processes = ProcessMesh(mesh, options.out)
-    with _watched(mesh, options.out, alone, console) as watch:
+    with _sigterm_as_ctrl_c(), _watched(mesh, options.out, alone, console) as watch:
         try:
             for name in mesh.names:
                 processes.start(name)
@@ -178,6 +179,16 @@ def _run_processes(
             for record in processes.new_records():
                 watch.take(record)
     return watch.records, [_outcome(processes, name, alone) for name in mesh.names]
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Whoever asks a run to stop gets the results so far."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _watch_processes(

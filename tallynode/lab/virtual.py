@@ -89,8 +89,9 @@ class VirtualMesh:
             case ef.Learn(round=round_, consensus=consensus):
                 metrics = asdict(method.learn(round_, consensus))
                 self._at(self.now + TRAIN_S, name, ev.Learned(round=round_, metrics=metrics))
-            case ef.Publish(topic=topic, data=data):
-                self._retained[name][topic] = data
+            case ef.Publish(topic=topic, data=data, retain=retain):
+                if retain:
+                    self._retained[name][topic] = data
                 self._deliver(self._readers.get((name, topic), ()), name, topic, data)
             case ef.Subscribe(neighbour=neighbour, topics=topics):
                 for topic in topics:

@@ -5,14 +5,22 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tallynode.protocol import limits
+from tallynode.protocol.coding.ballot import Coding
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A ballot that was accepted."""
+    """A ballot that was accepted, in the coding in which it came and is passed on."""
 
+    coding: Coding
     coded: bytes
-    votes: np.ndarray  # (n,) int64
+    votes: np.ndarray  # (n,) uint8, or uint16 where there are more classes
+
+    @classmethod
+    def of(cls, coding: Coding, coded: bytes, votes: np.ndarray) -> "Held":
+        """Hold votes in as few bytes as their classes allow."""
+        small = not len(votes) or int(votes.max()) < 256
+        return cls(coding, coded, votes.astype(np.uint8 if small else np.uint16))
 
 
 @dataclass(slots=True)
@@ -36,6 +44,11 @@ class BallotBox:
         rounds[round_] = ballot
         if len(rounds) > limits.ROUNDS_HELD_MAX:
             del rounds[min(rounds)]
+
+    def up_to(self, origin: str, round_: int) -> list[tuple[int, Held]]:
+        """The (round, ballot) pairs of an origin that are held up to a round, oldest first."""
+        rounds = self._held.get(origin, {})
+        return [(r, rounds[r]) for r in sorted(rounds) if r <= round_]
 
     def usable(self, round_: int) -> tuple[dict[str, np.ndarray], int]:
         """The votes that count in a round, by origin in sorted order, and how many are of another.

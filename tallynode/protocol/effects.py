@@ -34,10 +34,11 @@ class Save:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publish:
-    """Put a retained message on this peer's own outbox."""
+    """Put a message on this peer's own outbox."""
 
     topic: str
     data: bytes
+    retain: bool = True  # later readers get it too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

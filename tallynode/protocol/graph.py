@@ -55,8 +55,8 @@ def torus(names: Sequence[str], rows: int, cols: int) -> Edges:
 def random_regular(names: Sequence[str], degree: int, seed: int) -> Edges:
     """A connected graph in which every peer has `degree` neighbours, redrawn until it is one."""
     n = len(names)
-    if not 0 < degree < n or n * degree % 2:
-        raise LocalError(f"no graph gives each of {n} peers {degree} neighbours")
+    if not 0 < degree < n or n * degree % 2 or (degree == 1 and n > 2):
+        raise LocalError(f"no connected graph gives each of {n} peers {degree} neighbours")
     if degree > (n - 1) // 2:  # dense: draw what is left out instead
         left_out = _regular_pairs(n, n - 1 - degree, seed) if degree < n - 1 else set()
         return complete(names) - _pairs(names, left_out)

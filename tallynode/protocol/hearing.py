@@ -6,51 +6,25 @@ peer.py, decides when a round begins and closes.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+import numpy as np
 
 from tallynode.errors import LocalError, RemoteError
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
 from tallynode.protocol import wire
 from tallynode.protocol.ballots import BallotBox, Held
-from tallynode.protocol.coding import DecodeError, packed
+from tallynode.protocol.catching_up import CatchingUp
+from tallynode.protocol.codec import BallotCodec
+from tallynode.protocol.coding import DecodeError
+from tallynode.protocol.coding.ballot import Coding, MissingReference
+from tallynode.protocol.counters import Counters
 from tallynode.protocol.gossip import Gossip, Seen
 from tallynode.protocol.limits import COMPLAINTS_MAX, REASON_CHARS_MAX
 from tallynode.protocol.members import Members
-from tallynode.protocol.messages import Ballot, Coding, Hello, State
+from tallynode.protocol.messages import Ask, Ballot, Hello, State
 from tallynode.protocol.rounds import Lags
 from tallynode.protocol.settings import PeerSettings
-
-
-@dataclass(slots=True)
-class Counters:
-    """Payload bytes by class, and messages refused."""
-
-    ballot: int = 0  # published, own and relayed
-    relayed: int = 0  # the part of `ballot` that others cast
-    control: int = 0
-    received_ballot: int = 0  # first copies
-    received_duplicate: int = 0  # further copies, and ballots that a later one has overtaken
-    received_control: int = 0
-    refused: int = 0
-
-    def fields(self) -> dict[str, object]:
-        """The counters as they stand in a round's record; this method sends no other class."""
-        return {
-            "payload_bytes": {
-                "ballot": self.ballot,
-                "delta": 0,
-                "soft": 0,
-                "control": self.control,
-            },
-            "relayed_bytes": self.relayed,
-            "payload_received": {
-                "ballot": self.received_ballot,
-                "duplicate": self.received_duplicate,
-                "control": self.received_control,
-            },
-            "refused": self.refused,
-        }
 
 
 class Hearing:
@@ -66,6 +40,8 @@ class Hearing:
         self.gossip = Gossip(settings.name, settings.reach)
         self.members = Members.of(settings.voters)
         self.box = BallotBox(settings.rounds.staleness if settings.per_round is None else 0)
+        self.codec = BallotCodec(settings, self.box)
+        self.catching_up = CatchingUp()
         self.lags = Lags(settings.rounds.deadline_min_s, settings.rounds.deadline_max_s)
         self.round = 0  # this peer's own; older ballots than its staleness allows are not kept
         self._states: dict[str, State] = {}  # of neighbours, as they say
@@ -98,14 +74,20 @@ class Hearing:
         topics = [wire.ballot_topic(origin) for origin in self.gossip.link_up(neighbour)]
         return [
             ef.Log(level="info", event="linked", fields={"neighbour": neighbour}),
-            ef.Subscribe(neighbour=neighbour, topics=(wire.HELLO_TOPIC, *topics)),
+            ef.Subscribe(neighbour=neighbour, topics=(*self._addressed(), *topics)),
         ]
+
+    def _addressed(self) -> tuple[str, ...]:
+        """Topics of a neighbour's outbox that are for everyone, or for this peer."""
+        name = self._settings.name
+        return wire.HELLO_TOPIC, wire.ask_topic(name), wire.answer_topic(name)
 
     def link_down(self, neighbour: str) -> list[ef.Effect]:
         self.members.gone(neighbour)
         left = self._states.pop(neighbour, State.RUNNING)
         level = "warning" if left is State.RUNNING else "info"
         log = ef.Log(level=level, event="link lost", fields={"neighbour": neighbour})
+        self.catching_up.forget(neighbour)
         return [log, *_subscribe(self.gossip.link_down(neighbour))]
 
     def receive(self, event: ev.Received, now: float) -> list[ef.Effect]:
@@ -115,6 +97,11 @@ class Hearing:
             if isinstance(message, Hello):
                 self.counters.received_control += len(event.data)
                 return self._hear_hello(event.neighbour, message)
+            if isinstance(message, Ask):
+                self.counters.received_control += len(event.data)
+                return self._hear_ask(event.neighbour, message)
+            if event.topic == wire.answer_topic(mine.name):
+                return self._hear_answer(event.neighbour, message, len(event.data), now)
             if event.topic != wire.ballot_topic(message.origin):
                 raise RemoteError(event.neighbour, f"sent a ballot on topic {event.topic[:40]!r}")
             return self._hear_ballot(event.neighbour, message, len(event.data), now)
@@ -160,45 +147,124 @@ class Hearing:
             raise RemoteError(sender, f"sent a ballot of {origin}, which has no vote here")
         if origin in self._mismatched:
             raise RemoteError(origin, "voted although it differs")
-        seen = Seen(sender, ballot.hops_left)
         known = self.box.get(origin, round_)
-        if known and known.coded != ballot.votes:
+        if known and not self._same(known, ballot):
             raise RemoteError(origin, f"cast two different ballots (the later came by {sender})")
         newest = round_ > self.members.table[origin].latest
         too_old = round_ < self.round - self._settings.rounds.staleness
         if known or (too_old and not newest):
             self.counters.received_duplicate += size
-            surplus = self.gossip.prune(origin, round_, seen)
+            surplus = self.gossip.prune(origin, round_, Seen(sender, ballot.hops_left))
             topics = (wire.ballot_topic(origin),)
             return [ef.Unsubscribe(neighbour=surplus, topics=topics)] if surplus else []
         try:
-            votes = packed.decode(
-                ballot.votes,
-                self._settings.per_round or self._settings.probes,
-                self._settings.classes,
-            )
+            votes = self.codec.decode(origin, round_, ballot.coding, ballot.votes)
+        except MissingReference:
+            return self._ask(sender, ballot, size)
         except DecodeError as error:
             raise RemoteError(
                 sender, f"sent a ballot of {origin} that is damaged: {error}"
             ) from error
         self.counters.received_ballot += size
-        self.box.put(origin, round_, Held(ballot.votes, votes))
+        return self._accept(sender, ballot, votes, now)
+
+    def _same(self, known: Held, ballot: Ballot) -> bool:
+        """Whether a ballot says what is known; one that cannot be read here proves nothing."""
+        if (known.coding, known.coded) == (ballot.coding, ballot.votes):
+            return True
+        try:
+            votes = self.codec.decode(ballot.origin, ballot.round, ballot.coding, ballot.votes)
+        except DecodeError:
+            return True
+        return bool((votes == known.votes).all())
+
+    def _accept(
+        self, sender: str, ballot: Ballot, votes: np.ndarray, now: float
+    ) -> list[ef.Effect]:
+        """Count a ballot and pass it on, in the bytes in which it came."""
+        origin, round_ = ballot.origin, ballot.round
+        newest = round_ > self.members.table[origin].latest
+        held = Held.of(ballot.coding, ballot.votes, votes)
+        self.box.put(origin, round_, held)
         self.members.heard(origin, round_)
-        self.gossip.first(origin, round_, seen)
+        self.gossip.first(origin, round_, Seen(sender, ballot.hops_left))
         self.lags.heard(round_, now)
+        self.catching_up.done(origin, round_)
         if not (newest and ballot.hops_left):
             return []
-        return [self.publish(origin, round_, ballot.hops_left - 1, ballot.votes)]
+        return [self.publish(origin, round_, ballot.hops_left - 1, held)]
 
-    def publish(self, origin: str, round_: int, hops_left: int, votes: bytes) -> ef.Effect:
+    # -- ballots that refer to others which are not here ------------------------------------------
+
+    def _ask(self, sender: str, ballot: Ballot, size: int) -> list[ef.Effect]:
+        """Keep a ballot that cannot be read yet, and ask whoever sent it for what leads to it."""
+        self.counters.received_ballot += size
+        if not self.catching_up.wants(sender, ballot):
+            return []
+        ask = Ask(origin=ballot.origin, round=ballot.round)
+        data = wire.encode_ask(ask, self._settings.mesh)
+        self.counters.control += len(data)
+        return [ef.Publish(topic=wire.ask_topic(sender), data=data, retain=False)]
+
+    def _hear_ask(self, sender: str, ask: Ask) -> list[ef.Effect]:
+        if ask.origin != self._settings.name and ask.origin not in self.members.table:
+            raise RemoteError(sender, f"asked for ballots of {ask.origin}, which has no vote here")
+        if not self.catching_up.may_answer(sender, ask):
+            return []
+        topic = wire.answer_topic(sender)
+        return [
+            self._publish(topic, ask.origin, round_, 0, (coding, coded), retain=False)
+            for round_, coding, coded in self.codec.chain(ask.origin, ask.round)
+        ]
+
+    def _hear_answer(self, sender: str, answer: Ballot, size: int, now: float) -> list[ef.Effect]:
+        """Take in a ballot that leads to one that waits, and see whether that can be read now."""
+        waiting = self.catching_up.waiting(answer.origin, sender)
+        if waiting is None or answer.round > waiting.round:
+            return []  # it came by another road meanwhile
+        self.counters.received_ballot += size
+        try:
+            votes = self.codec.decode(answer.origin, answer.round, answer.coding, answer.votes)
+            if answer.round == waiting.round:
+                return self._accept(sender, waiting, votes, now)
+            if self.box.get(answer.origin, answer.round) is None:
+                held = Held.of(answer.coding, answer.votes, votes)
+                self.box.put(answer.origin, answer.round, held)
+            votes = self.codec.decode(waiting.origin, waiting.round, waiting.coding, waiting.votes)
+        except MissingReference:
+            return []  # the rest of the chain is still to come
+        except DecodeError as error:
+            raise RemoteError(
+                sender, f"answered with a damaged ballot of {answer.origin}: {error}"
+            ) from error
+        return self._accept(sender, waiting, votes, now)
+
+    def publish(self, origin: str, round_: int, hops_left: int, held: Held) -> ef.Effect:
+        """Put the latest ballot of an origin on this peer's outbox."""
+        coded = (held.coding, held.coded)
+        return self._publish(wire.ballot_topic(origin), origin, round_, hops_left, coded)
+
+    def _publish(
+        self,
+        topic: str,
+        origin: str,
+        round_: int,
+        hops_left: int,
+        coded: tuple[Coding, bytes],
+        *,
+        retain: bool = True,
+    ) -> ef.Effect:
+        coding, votes = coded
         ballot = Ballot(
-            origin=origin, round=round_, hops_left=hops_left, coding=Coding.PACKED, votes=votes
+            origin=origin, round=round_, hops_left=hops_left, coding=coding, votes=votes
         )
         data = wire.encode_ballot(ballot, self._settings.mesh, self._settings.probe_digest)
-        self.counters.ballot += len(data)
+        of = self.counters
+        of.ballot += len(data)
+        of.by_coding[coding.name.lower()] = of.by_coding.get(coding.name.lower(), 0) + len(votes)
         if origin != self._settings.name:
-            self.counters.relayed += len(data)
-        return ef.Publish(topic=wire.ballot_topic(origin), data=data)
+            of.relayed += len(data)
+        return ef.Publish(topic=topic, data=data, retain=retain)
 
     def graft(self, origins: Iterable[str]) -> list[ef.Effect]:
         """Read origins that stayed silent at every neighbour again."""

@@ -1,4 +1,4 @@
-"""What peers tell each other. Two messages: who I am (retained, rarely sent) and how I voted.
+"""What peers tell each other: who I am (retained, rarely sent), how I voted, and what I lack.
 
 A Hello is read only from the neighbour whose outbox it stands in. A Ballot may have travelled: its
 `origin` voted, and whoever published it is only the relay.
@@ -9,6 +9,7 @@ from enum import IntEnum
 
 from tallynode.errors import LocalError
 from tallynode.protocol import limits
+from tallynode.protocol.coding.ballot import Coding
 
 
 class State(IntEnum):
@@ -17,12 +18,6 @@ class State(IntEnum):
     RUNNING = 0
     DONE = 1  # all rounds closed; still serving its last ballot
     LEAVING = 2  # stopping now; nobody should wait
-
-
-class Coding(IntEnum):
-    """How a ballot's votes are coded."""
-
-    PACKED = 0
 
 
 def _check_name(name: str) -> None:
@@ -63,3 +58,16 @@ class Ballot:
             raise LocalError(f"round {self.round} is out of range")
         if not 0 <= self.hops_left <= limits.HOPS_MAX:
             raise LocalError(f"{self.hops_left} hops are out of range")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """A ballot came that refers to others which are not known here: send those that lead to it."""
+
+    origin: str
+    round: int
+
+    def __post_init__(self) -> None:
+        _check_name(self.origin)
+        if not 1 <= self.round <= limits.ROUND_MAX:
+            raise LocalError(f"round {self.round} is out of range")

@@ -13,9 +13,9 @@ from tallynode.errors import LocalError
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
 from tallynode.protocol import snapshot as snap
-from tallynode.protocol.ballots import Held
-from tallynode.protocol.coding import packed
-from tallynode.protocol.hearing import Counters, Hearing
+from tallynode.protocol.coding.reference import DEPTH_MAX
+from tallynode.protocol.counters import Counters
+from tallynode.protocol.hearing import Hearing
 from tallynode.protocol.limits import ROUND_MAX
 from tallynode.protocol.messages import State
 from tallynode.protocol.reliability import reliability
@@ -154,8 +154,8 @@ class Peer:
         mine = self.settings
         self._voted, self._asked = now, False
         self.hearing.lags.voted(self.round, now)
-        coded = packed.encode(votes, mine.classes)
-        self.hearing.box.put(mine.name, self.round, Held(coded, votes))
+        held = self.hearing.codec.encode(self.round, votes)
+        self.hearing.box.put(mine.name, self.round, held)
         state = snap.Snapshot(
             mesh=mine.mesh,
             name=mine.name,
@@ -165,7 +165,7 @@ class Peer:
         )
         return [
             ef.Save(round=self.round, state=snap.encode(state, mine.classes)),
-            self.hearing.publish(mine.name, self.round, mine.hops - 1, coded),
+            self.hearing.publish(mine.name, self.round, mine.hops - 1, held),
         ]
 
     def _patient(self, now: float) -> bool:
@@ -201,6 +201,7 @@ class Peer:
         for name in missing:
             self.hearing.members.missed(name)
         votes, late = self.hearing.box.usable(self.round)
+        self.hearing.codec.tallied(self.round, votes, late)
         consensus = None
         if len(votes) >= TALLY_MIN:
             rule = RULES[self.settings.tally]
@@ -212,7 +213,10 @@ class Peer:
             "agreement": _agreement(votes[self.settings.name], consensus),
         }
         self.phase = turn(self.phase, Turn.CLOSED)
-        self.hearing.box.forget_before(self.round - self.settings.rounds.staleness)
+        kept = max(
+            self.settings.rounds.staleness, DEPTH_MAX + 1
+        )  # to tally late ones, and to decode
+        self.hearing.box.forget_before(self.round - kept)
         logs: list[ef.Effect] = []
         if (consensus is None) != self._alone:
             self._alone = consensus is None

@@ -39,6 +39,8 @@ class PeerSettings:
     probe_digest: bytes  # 8 bytes over the probes and the class list
     method: str  # what must be the same on every peer, in words: "tally"
     tally: str = "plurality"  # the rule: plurality | reliability
+    coding: str = "context"  # context: the smallest there is | packed: always ceil(log2 C) bits
+    common: bool = False  # whether every peer hears every other, so that tallies can be the same
     seed: int  # public; draws the round's probe sample
     rounds: RoundSettings = RoundSettings()
 

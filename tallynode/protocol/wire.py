@@ -2,14 +2,17 @@
 
 A message is a msgpack array (the head) and, for a ballot, the coded votes right behind it:
 
-    ballot  [0x11, mesh tag (2 bytes), origin, round, probe tag (4 bytes), hops left, coding] votes
+    ballot  [0x11, mesh tag (16 bits), origin, round, probe tag (32 bits), hops left, coding] votes
     hello   [0x12, mesh, origin, probe digest (8 bytes), classes, probes a round, method, state]
+    ask     [0x13, mesh tag, origin, round]
 
-The first element is 16 · version + kind. Tags are the first bytes of a BLAKE2b digest: enough to
+The first element is 16 · version + kind. Tags are the first bits of a BLAKE2b digest: enough to
 tell a stray message from ours, while Hello compares the whole. Topics on a peer's outbox:
 
     h             its Hello, retained
     v/<origin>    the latest ballot of an origin, its own or relayed, retained
+    q/<peer>      asks to that neighbour
+    a/<peer>      answers to that neighbour: ballots, oldest first
 """
 
 import hashlib
@@ -19,13 +22,14 @@ import msgpack
 
 from tallynode.errors import RemoteError
 from tallynode.protocol import limits
-from tallynode.protocol.messages import Ballot, Coding, Hello, State
+from tallynode.protocol.coding.ballot import Coding
+from tallynode.protocol.messages import Ask, Ballot, Hello, State
 
 VERSION = 1
 KIND_BALLOT = VERSION * 16 + 1
 KIND_HELLO = VERSION * 16 + 2
+KIND_ASK = VERSION * 16 + 3
 HELLO_TOPIC = "h"
-BALLOT_PREFIX = "v/"
 MESH_TAG_BYTES = 2
 PROBE_TAG_BYTES = 4
 HEAD_BYTES_MAX = 256  # bytes of the msgpack head; the unpacker never buffers more
@@ -33,12 +37,27 @@ HEAD_BYTES_MAX = 256  # bytes of the msgpack head; the unpacker never buffers mo
 
 def ballot_topic(origin: str) -> str:
     """The topic on which an outbox carries the ballots of `origin`."""
-    return BALLOT_PREFIX + origin
+    return f"v/{origin}"
 
 
-def mesh_tag(mesh: str) -> bytes:
-    """Two bytes that tell ballots of this mesh from those of another."""
-    return hashlib.blake2b(mesh.encode(), digest_size=MESH_TAG_BYTES).digest()
+def ask_topic(peer: str) -> str:
+    """The topic on which an outbox carries asks to `peer`."""
+    return f"q/{peer}"
+
+
+def answer_topic(peer: str) -> str:
+    """The topic on which an outbox carries answers to `peer`."""
+    return f"a/{peer}"
+
+
+def mesh_tag(mesh: str) -> int:
+    """16 bits that tell ballots of this mesh from those of another."""
+    return int.from_bytes(hashlib.blake2b(mesh.encode(), digest_size=MESH_TAG_BYTES).digest())
+
+
+def probe_tag(probe_digest: bytes) -> int:
+    """32 bits that tell ballots on these probes from those on others."""
+    return int.from_bytes(probe_digest[:PROBE_TAG_BYTES])
 
 
 def encode_ballot(ballot: Ballot, mesh: str, probe_digest: bytes) -> bytes:
@@ -48,11 +67,16 @@ def encode_ballot(ballot: Ballot, mesh: str, probe_digest: bytes) -> bytes:
         mesh_tag(mesh),
         ballot.origin,
         ballot.round,
-        probe_digest[:PROBE_TAG_BYTES],
+        probe_tag(probe_digest),
         ballot.hops_left,
         int(ballot.coding),
     ]
     return bytes(msgpack.packb(head)) + ballot.votes
+
+
+def encode_ask(ask: Ask, mesh: str) -> bytes:
+    """An ask as bytes."""
+    return bytes(msgpack.packb([KIND_ASK, mesh_tag(mesh), ask.origin, ask.round]))
 
 
 def encode_hello(hello: Hello) -> bytes:
@@ -70,7 +94,7 @@ def encode_hello(hello: Hello) -> bytes:
     return bytes(msgpack.packb(head))
 
 
-def decode(data: bytes, sender: str, mesh: str, probe_digest: bytes) -> Ballot | Hello:
+def decode(data: bytes, sender: str, mesh: str, probe_digest: bytes) -> Ballot | Hello | Ask:
     """Bytes from the outbox of `sender` -> the message.
 
     Raises:
@@ -81,6 +105,8 @@ def decode(data: bytes, sender: str, mesh: str, probe_digest: bytes) -> Ballot |
         return _ballot(head, rest, sender, mesh, probe_digest)
     if head[0] == KIND_HELLO and not rest:
         return _hello(head, sender)
+    if head[0] == KIND_ASK and not rest:
+        return _ask(head, sender, mesh)
     if head[0] >> 4 != VERSION:
         raise RemoteError(sender, f"speaks wire version {head[0] >> 4}, this peer {VERSION}")
     raise RemoteError(sender, "sent a message of an unknown kind")
@@ -124,9 +150,9 @@ def _ballot(head: list[Any], votes: bytes, sender: str, mesh: str, probe_digest:
     _, tag, origin, round_, probes, hops_left, coding = head
     if not _is_name(origin):
         raise RemoteError(sender, "sent a ballot without an origin")
-    if tag != mesh_tag(mesh):
+    if type(tag) is not int or tag != mesh_tag(mesh):
         raise RemoteError(sender, f"sent a ballot of {origin} that belongs to another mesh")
-    if probes != probe_digest[:PROBE_TAG_BYTES]:
+    if type(probes) is not int or probes != probe_tag(probe_digest):
         raise RemoteError(sender, f"sent a ballot of {origin} on another probe set")
     if not _is_count(round_, 1, limits.ROUND_MAX):
         raise RemoteError(sender, f"sent a ballot of {origin} with no valid round")
@@ -137,6 +163,14 @@ def _ballot(head: list[Any], votes: bytes, sender: str, mesh: str, probe_digest:
     return Ballot(
         origin=origin, round=round_, hops_left=hops_left, coding=Coding(coding), votes=votes
     )
+
+
+def _ask(head: list[Any], sender: str, mesh: str) -> Ask:
+    if len(head) != 4 or type(head[1]) is not int or head[1] != mesh_tag(mesh):
+        raise RemoteError(sender, "sent an ask that belongs to another mesh")
+    if not (_is_name(head[2]) and _is_count(head[3], 1, limits.ROUND_MAX)):
+        raise RemoteError(sender, "sent an ask with a field out of range")
+    return Ask(origin=head[2], round=head[3])
 
 
 def _hello(head: list[Any], sender: str) -> Hello:

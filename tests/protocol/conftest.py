@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
@@ -24,6 +25,9 @@ from tallynode.protocol.settings import PeerSettings, RoundSettings
 LATENCY_S = 0.01  # of a message over one edge
 DIGEST = bytes(range(8))
 E = TypeVar("E")
+
+settings.register_profile("tallynode", deadline=None)  # machines are shared: no test is timed
+settings.load_profile("tallynode")
 
 
 def settings_for(
@@ -77,16 +81,10 @@ class Play:
         rounds = rounds or RoundSettings()
         travel = hops or max(1, len(self.names) - 1)
         chosen = overrides or {}
-        self.settings = {
-            name: settings_for(
-                name,
-                self.neighbours,
-                travel,
-                rounds,
-                **{**chosen.get("*", {}), **chosen.get(name, {})},
-            )
-            for name in self.names
-        }
+        self.settings = {}
+        for name in self.names:
+            own = {**chosen.get("*", {}), **chosen.get(name, {})}
+            self.settings[name] = settings_for(name, self.neighbours, travel, rounds, **own)
         self.now = 0.0
         self.peers: dict[str, Peer] = {}
         self.saved: dict[str, bytes] = {}  # the last state on each peer's disk
@@ -103,8 +101,6 @@ class Play:
         self._heap: list[tuple[float, int, str, int, ev.Event]] = []
         self._order = itertools.count()
         self._wakes: dict[str, float] = {}  # when each peer asked to be woken
-
-    # -- stage directions -------------------------------------------------------------------------
 
     def start(self, *names: str) -> None:
         """Bring peers up (all, if none is named), each from what its disk holds."""
@@ -137,9 +133,10 @@ class Play:
         self._cut.discard(frozenset((a, b)))
         self._link(a, b)
 
-    def say(self, outbox: str, topic: str, data: bytes) -> None:
+    def say(self, outbox: str, topic: str, data: bytes, *, retain: bool = True) -> None:
         """Put any bytes on an outbox, as a hostile or broken peer would."""
-        self._retained[outbox][topic] = data
+        if retain:
+            self._retained[outbox][topic] = data
         for (reader, of), topics in sorted(self._reading.items()):
             if of == outbox and topic in topics:
                 self._deliver(reader, outbox, topic, data)
@@ -153,7 +150,7 @@ class Play:
         for _ in range(200_000):
             if until is not None and until():
                 return
-            wake = self._next_wake()
+            wake = min(((at, name) for name, at in self._wakes.items()), default=None)
             due = self._heap[0][0] if self._heap else None
             times = [t for t in (wake[0] if wake else None, due) if t is not None]
             if not times or (until_s is not None and min(times) > until_s):
@@ -168,8 +165,6 @@ class Play:
             elif wake:
                 self._wake(wake[1])
         raise AssertionError("the play does not end")
-
-    # -- what the audience sees -------------------------------------------------------------------
 
     def did(self, name: str, kind: type[E]) -> list[E]:
         """A peer's effects of one kind, in order."""
@@ -219,8 +214,6 @@ class Play:
         """Whether every living peer has stopped."""
         return all(peer.phase is Phase.STOPPED for peer in self.peers.values())
 
-    # -- machinery --------------------------------------------------------------------------------
-
     def _at(self, delay_s: float, name: str, event: ev.Event) -> None:
         item = (self.now + delay_s, next(self._order), name, self._lives[name], event)
         heapq.heappush(self._heap, item)
@@ -241,9 +234,6 @@ class Play:
 
     def _latency(self, outbox: str, reader: str) -> float:
         return self._latency_s.get((outbox, reader), LATENCY_S)
-
-    def _next_wake(self) -> tuple[float, str] | None:
-        return min(((at, name) for name, at in self._wakes.items()), default=None)
 
     def _wake(self, name: str) -> None:
         before = self.peers[name].phase
@@ -273,8 +263,8 @@ class Play:
                 self._at(0.05, name, ev.Learned(round=round_, metrics={"accuracy": 0.5}))
             case ef.Save(state=state):
                 self.saved[name] = state
-            case ef.Publish(topic=topic, data=data):
-                self.say(name, topic, data)
+            case ef.Publish(topic=topic, data=data, retain=retain):
+                self.say(name, topic, data, retain=retain)
             case ef.Subscribe(neighbour=outbox, topics=topics):
                 if (name, outbox) in self._reading:
                     self._reading[name, outbox].update(topics)

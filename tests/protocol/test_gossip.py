@@ -19,6 +19,15 @@ def test_the_later_copy_s_neighbour_is_pruned() -> None:
     assert reading.prune("d", 1, Seen("c", 1)) is None, "one neighbour is always left"
 
 
+def test_the_last_source_is_never_pruned() -> None:
+    """A copy still under way from where we no longer read does not cost us where we do."""
+    reading = gossip()
+    reading.first("d", 1, Seen("b", 1))
+    assert reading.prune("d", 1, Seen("c", 1)) == "c"
+    reading.first("d", 2, Seen("c", 1))
+    assert reading.prune("d", 2, Seen("b", 1)) is None
+
+
 def test_the_copy_that_may_travel_further_wins() -> None:
     """A later copy with more hops left turns the first one's neighbour out."""
     reading = gossip()

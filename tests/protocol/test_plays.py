@@ -146,6 +146,9 @@ def test_with_count_zero_a_peer_goes_on_until_it_is_stopped(play: MakePlay) -> N
     mesh = play(PAIR, rounds=RoundSettings(count=0))
     mesh.start()
     mesh.run(until=lambda: mesh.round_of("a") == 50)
+    box = mesh.peers["a"].hearing.box
+    assert box.get("b", 48) is not None
+    assert box.get("b", 40) is None, "what nobody can use any more is dropped"
     mesh.tell("a", ev.Stop())
     assert mesh.peers["a"].phase is Phase.STOPPED
     last = mesh.did("a", ef.Publish)[-1]

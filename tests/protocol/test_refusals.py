@@ -10,7 +10,8 @@ from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
 from tallynode.protocol import limits, wire
 from tallynode.protocol.coding import packed
-from tallynode.protocol.messages import Ballot, Coding, Hello, State
+from tallynode.protocol.coding.ballot import Coding
+from tallynode.protocol.messages import Ballot, Hello, State
 from tallynode.protocol.peer import Peer
 
 DIGEST = bytes(range(8))
@@ -180,7 +181,9 @@ def test_the_levels_of_a_lost_link(peer: Peer) -> None:
     assert isinstance(lost, ef.Log)
     assert lost.level == "warning"
     peer.step(ev.LinkUp(neighbour="b"), 3.0)
+    hear(peer, ballot(origin="b"), "v/b")
     hear(peer, hello(state=State.LEAVING), "h")
+    assert "b" not in peer.hearing.members.waited_for(unheard=True)
     left = peer.step(ev.LinkDown(neighbour="b"), 4.0)[0]
     assert isinstance(left, ef.Log)
     assert left.level == "info"

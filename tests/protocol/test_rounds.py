@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tallynode.errors import LocalError
 from tallynode.protocol import limits
 from tallynode.protocol.ballots import BallotBox, Held
+from tallynode.protocol.coding.ballot import Coding
 from tallynode.protocol.members import Life, Members
 from tallynode.protocol.rounds import OVERDUE_SHARE, Lags, Phase, Turn, probes_of_round, turn
 from tallynode.protocol.settings import RoundSettings
@@ -118,7 +119,7 @@ def test_the_frontier_is_the_second_highest_round() -> None:
 
 def held(vote: int) -> Held:
     """A ballot of one vote."""
-    return Held(bytes([vote]), np.array([vote]))
+    return Held.of(Coding.PACKED, bytes([vote]), np.array([vote]))
 
 
 def test_a_voter_counts_once_by_its_nearest_round() -> None:

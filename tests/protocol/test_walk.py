@@ -16,7 +16,8 @@ from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
 from tallynode.protocol import limits, snapshot, wire
 from tallynode.protocol.coding import packed
-from tallynode.protocol.messages import Ballot, Coding, Hello, State
+from tallynode.protocol.coding.ballot import Coding
+from tallynode.protocol.messages import Ballot, Hello, State
 from tallynode.protocol.peer import Peer
 from tallynode.protocol.rounds import Phase
 from tallynode.protocol.settings import PeerSettings, RoundSettings
@@ -54,7 +55,7 @@ class Walk:
         self.of = of
         self.now = 0.0
         self.saved: bytes | None = None
-        self.cast: dict[int, bytes] = {}  # round -> votes of the own ballot published
+        self.cast: dict[int, list[int]] = {}  # round -> votes of the own ballot published
         self.round = 0
         self.begin()
 
@@ -95,7 +96,11 @@ class Walk:
                 ballot = wire.decode(data, "a", "play", DIGEST)
                 assert isinstance(ballot, Ballot)
                 assert any(isinstance(e, ef.Save) and e.round == ballot.round for e in earlier)
-                assert self.cast.setdefault(ballot.round, ballot.votes) == ballot.votes
+                held = self.peer.hearing.box.get("a", ballot.round)
+                assert held is not None
+                assert held.coded == ballot.votes
+                votes = held.votes.tolist()
+                assert self.cast.setdefault(ballot.round, votes) == votes
             case ef.Subscribe(neighbour=n) | ef.Unsubscribe(neighbour=n):
                 assert n in self.linked
 

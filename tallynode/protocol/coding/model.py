@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tallynode.protocol.coding.priors import ODDS_MAX, ONE_OF_ODDS, guess_weights, stay_weights
-from tallynode.protocol.coding.rangecoder import ONE, Coder
+from tallynode.protocol.coding.rangecoder import ONE, PROBABILITY_BITS, Coder
 from tallynode.protocol.coding.reference import Contexts
 
 RUN_RATE, SUPPORT_RATE, CLASS_RATE = 51, 20, 307  # in 1/1024 nat per unit of error
@@ -25,10 +25,12 @@ GUESS_RATE, BIAS_RATE = 205, 102
 LABEL_GUESS = 4  # the kind of the second guess; the first has those of Contexts.kind
 SHARES = 8  # buckets of a class's share of the previous votes
 PRIOR_SHARE = 4  # how many times heavier the previous frequencies are than the uniform prior
+MOVE_WEIGHT = 6  # steps that a class gains among the moves from one class
+MOVES_CLASSES_MAX = 256  # classes; beyond, moves are too many to be seen twice
 
 
 class Tree:
-    """Adaptive class frequencies: a binary tree of counts.
+    """Adaptive class frequencies: a binary tree of counts, and of moves seen from each class.
 
     Args:
         counts: (classes,) int, positive, where each class starts.
@@ -36,52 +38,71 @@ class Tree:
     """
 
     def __init__(self, counts: np.ndarray, step: int) -> None:
-        self._leaves = leaves = 1 << max(1, int(len(counts) - 1).bit_length())
-        level = np.zeros(leaves, dtype=np.int64)
-        level[: len(counts)] = counts
-        levels = [level]
-        while len(level) > 1:
-            level = level[0::2] + level[1::2]
-            levels.append(level)
-        self._count: list[int] = [0]
-        for level in reversed(levels):
-            self._count += level.tolist()
+        self._count: list[int] = tree_nodes(counts).tolist()
+        self._leaves = len(self._count) // 2
+        self._keeps_moves = len(counts) <= MOVES_CLASSES_MAX
+        self._moves: dict[int, dict[int, int]] = {}  # source -> tree node -> weight
         self._step = step
 
-    def code(self, coder: Coder, vote: int, excluded: Sequence[int]) -> int:
-        """Code a class that is none of `excluded`; return it."""
-        count, leaves = self._count, self._leaves
-        away = [(leaves + other, count[leaves + other]) for other in excluded]
-        for node, weight in away:
-            self._add(node, -weight)
-        wanted, shift, node = leaves + vote, leaves.bit_length() - 2, 1
+    def code(self, coder: Coder, vote: int) -> int:
+        """Code a class; return it."""
+        count, leaves, step, code = self._count, self._leaves, self._step, coder.code
+        mask, node = leaves >> 1, 1
         while node < leaves:
-            right = count[2 * node + 1]
+            count[node] += step
             node *= 2
-            if right == 0:
-                bit = 0
-            elif right == count[node >> 1]:
-                bit = 1
-            else:
-                one = (right << 16) // count[node >> 1]
-                bit = coder.code(wanted >> shift & 1, min(max(one, 1), ONE - 1))
-            node += bit
-            shift -= 1
-        for other, weight in away:
-            self._add(other, weight)
-        self._add(node, self._step)
+            left, right = count[node], count[node + 1]
+            if not left:
+                node += 1
+            elif right:
+                node += code(vote & mask, (right << PROBABILITY_BITS) // (left + right) or 1)
+            mask >>= 1
+        count[node] += step
         return node - leaves
 
-    def _add(self, node: int, weight: int) -> None:
-        count = self._count
-        while node:
-            count[node] += weight
-            node >>= 1
+    def code_move(self, coder: Coder, vote: int, source: int, excluded: Sequence[int]) -> int:
+        """Code the class to which a vote of class `source` has moved; none of `excluded`."""
+        count, leaves, step = self._count, self._leaves, self._step
+        moves = self._moves.setdefault(source, {}) if self._keeps_moves else {}
+        out = [(c + leaves, count[c + leaves] + moves.get(c + leaves, 0)) for c in excluded]
+        total = count[1] + moves.get(1, 0) - sum(weight for _, weight in out)
+        shift, node = leaves.bit_length() - 1, 1
+        while True:
+            count[node] += step
+            moves[node] = moves.get(node, 0) + step * MOVE_WEIGHT
+            if node >= leaves:
+                return node - leaves
+            shift -= 1
+            node = 2 * node + 1
+            right = count[node] + moves.get(node, 0)
+            for leaf, weight in out:
+                if leaf >> shift == node:
+                    right -= weight
+            if right == total:
+                continue
+            if right and coder.code(vote >> shift & 1, (right << PROBABILITY_BITS) // total or 1):
+                total = right
+            else:
+                total -= right
+                node -= 1
 
 
-def tree_alone(classes: int) -> Tree:
-    """Class frequencies of which nothing is known."""
-    return Tree(np.ones(classes, dtype=np.int64), 2 + classes // 64)
+def tree_nodes(counts: np.ndarray) -> np.ndarray:
+    """(classes,) counts -> (2 · leaves,) sums: the root is 1, the children of k are 2k, 2k + 1."""
+    leaves = 1 << max(1, (len(counts) - 1).bit_length())
+    nodes = np.zeros(2 * leaves, dtype=np.int64)
+    nodes[leaves : leaves + len(counts)] = counts
+    while leaves > 1:
+        nodes[leaves // 2 : leaves] = (
+            nodes[leaves : 2 * leaves : 2] + nodes[leaves + 1 : 2 * leaves : 2]
+        )
+        leaves //= 2
+    return nodes
+
+
+def counts_alone(classes: int) -> tuple[np.ndarray, int]:
+    """Tree counts (classes,) and the tree's step where nothing is known."""
+    return np.ones(classes, dtype=np.int64), 2 + classes // 64
 
 
 def previous_counts(previous: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray, int]:
@@ -96,28 +117,28 @@ def previous_counts(previous: np.ndarray, classes: int) -> tuple[np.ndarray, np.
 
 def code_alone(coder: Coder, votes: list[int], classes: int) -> None:
     """Code votes without a reference; decoding fills `votes`."""
-    tree = tree_alone(classes)
+    tree = Tree(*counts_alone(classes))
     for i, vote in enumerate(votes):
-        votes[i] = tree.code(coder, vote, ())
+        votes[i] = tree.code(coder, vote)
 
 
 def code_changes(coder: Coder, votes: list[int], given: Contexts, classes: int) -> None:
     """Code votes against the contexts of a reference; decoding fills `votes`."""
     counts, shares, step = previous_counts(given.previous, classes)
     changes = _Changes(coder, given, Tree(counts, step), shares)
-    weights, of_class = stay_weights(), [0] * classes
+    weights, of_class, code = stay_weights(), [0] * classes, coder.code
     past = zip(given.previous.tolist(), given.run.tolist(), given.support.tolist(), strict=True)
     for i, (previous, run, support) in enumerate(past):
         odds = (weights[run] + weights[support] + of_class[previous]) >> 8
-        odds = max(-ODDS_MAX, min(ODDS_MAX, odds))
+        if not -ODDS_MAX <= odds <= ODDS_MAX:
+            odds = ODDS_MAX if odds > 0 else -ODDS_MAX
         one = ONE_OF_ODDS[odds]
-        vote = votes[i]
-        bit = coder.code(vote != previous, one)
+        bit = code(votes[i] != previous, one)
         error = ONE - one if bit else -one
         weights[run] += error * RUN_RATE >> 10
         weights[support] += error * SUPPORT_RATE >> 10
         of_class[previous] += error * CLASS_RATE >> 10
-        votes[i] = changes.code(i, vote) if bit else previous
+        votes[i] = changes.code(i, votes[i]) if bit else previous
 
 
 class _Changes:
@@ -133,18 +154,15 @@ class _Changes:
 
     def code(self, i: int, vote: int) -> int:
         """Code the vote of probe `i`, which has changed; return it."""
-        given = self._given
-        excluded = [int(given.previous[i])]
-        before, label = int(given.before[i]), int(given.label[i])
-        if before >= 0:
-            if self._guess(0, int(given.kind[i]), before, vote):
-                return before
-            excluded.append(before)
-        if label >= 0 and label != before:
-            if self._guess(1, LABEL_GUESS, label, vote):
-                return label
-            excluded.append(label)
-        return self._tree.code(self._coder, vote, excluded)
+        previous, _, _, before, label, kind = (int(array[i]) for array in self._given)
+        excluded = [previous]
+        for place, kind_, guess in ((0, kind, before), (1, LABEL_GUESS, label)):
+            if guess < 0 or guess in excluded:
+                continue
+            if len(excluded) + 1 == len(self._shares) or self._guess(place, kind_, guess, vote):
+                return guess
+            excluded.append(guess)
+        return self._tree.code_move(self._coder, vote, previous, excluded)
 
     def _guess(self, place: int, kind: int, guess: int, vote: int) -> int:
         """Code whether the vote is `guess`."""

@@ -36,7 +36,7 @@ class Encoder:
         self._out = bytearray()
 
     def code(self, bit: int, one: int) -> int:
-        """Append a bit that was expected to be 1 with probability `one` / 65,536."""
+        """Append a 1, or a 0 for 0, where 1 was expected with probability `one` / 65,536."""
         bound = (self._range >> PROBABILITY_BITS) * one
         if bit:
             self._range = width = bound
@@ -50,7 +50,7 @@ class Encoder:
             self._out.append(self._low >> 24)
             self._low = (self._low << 8) & _MASK
             self._range = width = width << 8
-        return bit
+        return 1 if bit else 0
 
     def finish(self) -> bytes:
         """Return the bytes; the coder is spent."""

@@ -15,8 +15,8 @@ import numpy as np
 from tallynode.errors import LocalError
 
 DEPTH_MAX = 6  # previous ballots looked at; more gain below 1 %
-DISTANCE_MAX = 16  # rounds back to the last of them that fit the name
-DIGEST_BYTES = 2  # a wrong reference passes once in 65,536 times
+DISTANCE_MAX = 255  # rounds back to the last of them that fit the name
+HASH_BITS = 12  # a wrong reference of the right rounds passes once in 4,096 times
 UNTALLIED, DISAGREES, AGREES = range(3)
 RUNS = DEPTH_MAX * (DEPTH_MAX + 1) // 2  # contexts (depth, run) of each of the three
 SUPPORTS = 9  # contexts of support, from nobody else to everybody
@@ -68,16 +68,17 @@ class Reference:
         """Ballots that are looked at."""
         return min(len(self.history), DEPTH_MAX)
 
-    def digest(self) -> bytes:
-        """A short hash of all that is looked at."""
-        digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    def hash(self, classes: int) -> int:
+        """HASH_BITS over all that is looked at."""
+        kind = "<u2" if classes <= 1 << 16 else "<u4"
+        digest = hashlib.blake2b(digest_size=2)
         for votes in self.history[-self.depth :]:
-            digest.update(votes.astype("<u4").tobytes())
+            digest.update(votes.astype(kind).tobytes())
         if self.common:
-            digest.update(self.common.labels.astype("<u4").tobytes())
-            digest.update(self.common.support.astype("<u4").tobytes())
+            digest.update(self.common.labels.astype(kind).tobytes())
+            digest.update(self.common.support.astype("<u2").tobytes())
             digest.update(self.common.voters.to_bytes(4, "little"))
-        return digest.digest()
+        return int.from_bytes(digest.digest(), "big") >> 16 - HASH_BITS
 
 
 class Contexts(NamedTuple):

@@ -1,0 +1,36 @@
+"""What a peer published and heard, in payload bytes: the lengths that the codecs made, exactly."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Counters:
+    """Payload bytes by class, and messages refused."""
+
+    ballot: int = 0  # published, own and relayed
+    relayed: int = 0  # the part of `ballot` that others cast
+    control: int = 0
+    received_ballot: int = 0  # first copies
+    received_duplicate: int = 0  # further copies, and ballots that a later one has overtaken
+    received_control: int = 0
+    refused: int = 0
+    by_coding: dict[str, int] = field(default_factory=dict)  # the votes alone, of what is published
+
+    def fields(self) -> dict[str, object]:
+        """The counters as they stand in a round's record; this method sends no other class."""
+        return {
+            "payload_bytes": {
+                "ballot": self.ballot,
+                "delta": 0,
+                "soft": 0,
+                "control": self.control,
+            },
+            "relayed_bytes": self.relayed,
+            "payload_received": {
+                "ballot": self.received_ballot,
+                "duplicate": self.received_duplicate,
+                "control": self.received_control,
+            },
+            "coded_bytes": dict(self.by_coding),
+            "refused": self.refused,
+        }

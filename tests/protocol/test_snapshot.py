@@ -1,0 +1,76 @@
+"""The saved state: golden bytes, and files that are damaged or something else."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tallynode.protocol import limits, snapshot
+from tallynode.protocol.coding import DecodeError, packed
+
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "wire-v1.json").read_text())
+DIGEST = bytes(range(8))
+
+json_like = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats()
+    | st.text(max_size=70)
+    | st.binary(max_size=10),
+    lambda inner: st.lists(inner, max_size=4),
+    max_leaves=6,
+)
+
+
+@pytest.mark.parametrize("vector", GOLDEN["snapshots"], ids=lambda v: v["why"])
+def test_golden_snapshots(vector: dict[str, Any]) -> None:
+    """A state saved by an older program can be read."""
+    votes = np.array(vector["votes"])
+    state = snapshot.Snapshot(
+        mesh=vector["mesh"],
+        name=vector["name"],
+        probe_digest=bytes.fromhex(vector["probe_digest"]),
+        round=vector["round"],
+        votes=votes,
+    )
+    assert snapshot.encode(state, vector["classes"]).hex() == vector["hex"]
+    read = snapshot.decode(bytes.fromhex(vector["hex"]), vector["classes"])
+    assert (read.mesh, read.name, read.round) == (state.mesh, state.name, state.round)
+    assert read.votes.tolist() == vector["votes"]
+
+
+@given(st.binary(max_size=60) | json_like.map(msgpack.packb), st.integers(2, 300))
+def test_any_bytes_are_a_snapshot_or_refused(data: bytes, classes: int) -> None:
+    """A damaged state file raises DecodeError and nothing else."""
+    with suppress(DecodeError):
+        snapshot.decode(data, classes)
+
+
+@given(st.integers(0, 6), json_like)
+@example(6, 5)
+@example(6, "x")
+@example(4, None)
+@example(4, 0)
+@example(5, True)
+@example(0, [1])
+@example(0, 2)
+def test_a_snapshot_with_any_field_replaced_is_refused_or_typed(index: int, value: object) -> None:
+    """No field of a wrong type gets into a Snapshot."""
+    fields: list[object] = [1, "m", "a", DIGEST, 4, 3, packed.encode(np.array([0, 1, 2]), 3)]
+    fields[index] = value
+    try:
+        read = snapshot.decode(msgpack.packb(fields), 3)
+    except DecodeError:
+        return
+    assert isinstance(read.mesh, str)
+    assert isinstance(read.name, str)
+    assert isinstance(read.probe_digest, bytes)
+    assert 1 <= read.round <= limits.ROUND_MAX
+    assert len(read.votes) == 3
