@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tallynode.config import Mesh
+from tallynode.errors import DataError
 from tallynode.learning.data import PeerData, Watch, load_peer_data
 from tallynode.learning.digest import probe_digest
 from tallynode.learning.train import use_threads
 from tallynode.methods.tally import TallyMethod
-from tallynode.protocol import graph
+from tallynode.protocol import graph, limits
+from tallynode.protocol.coding.packed import packed_bytes
 from tallynode.protocol.settings import PeerSettings, RoundSettings
 
 
@@ -73,6 +75,12 @@ def parts(
     data = load_peer_data(source, progress)
     neighbours = graph.adjacency(mesh.names, edges(mesh))
     per_round = mesh.task.probes.per_round
+    voted = len(data.probes) if per_round == "all" else min(per_round, len(data.probes))
+    if packed_bytes(voted, len(data.classes)) > limits.BALLOT_BYTES_MAX:
+        raise DataError(
+            f"data: a ballot on {voted} probes of {len(data.classes)} classes does not fit a "
+            f"message of {limits.MESSAGE_BYTES_MAX} bytes; lower task.probes.per_round"
+        )
     settings = PeerSettings(
         mesh=mesh.mesh,
         name=name,
@@ -80,7 +88,7 @@ def parts(
         hops=mesh.hops,
         classes=len(data.classes),
         probes=len(data.probes),
-        per_round=None if per_round == "all" else min(per_round, len(data.probes)),
+        per_round=None if per_round == "all" else voted,
         probe_digest=probe_digest(data.probes, data.classes),
         method=mesh.method.name,
         tally=mesh.method.tally,

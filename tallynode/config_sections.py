@@ -197,8 +197,9 @@ def check_graph(graph: Graph, names: Sequence[str]) -> list[tuple[Where, str]]:
         return [(("graph",), f"a torus of {graph.rows} × {graph.cols} does not hold {n} peers")]
     if graph.kind == "small-world" and (degree % 2 or not 2 <= degree < n):
         why = f"should be even and from 2 to {n - 1} among {n} peers"
-    if graph.kind == "random-regular" and (degree * n % 2 or not 1 <= degree < n):
-        why = f"should be from 1 to {n - 1} among {n} peers, and peers × degree even"
+    least = 1 if n == 2 else 2  # pairs that do not touch are no mesh
+    if graph.kind == "random-regular" and (degree * n % 2 or not least <= degree < n):
+        why = f"should be from {least} to {n - 1} among {n} peers, and peers × degree even"
     return [(("graph", "degree"), f"{why}, not {degree}")] if why else []
 
 

@@ -169,7 +169,7 @@ HEAD = "mesh: m\n"
         ),
         (
             HEAD + "peers: 5\ngraph: {kind: random-regular, degree: 3}\n",
-            "t.yaml:3:39: graph.degree: should be from 1 to 4 among 5 peers, and peers × degree",
+            "t.yaml:3:39: graph.degree: should be from 2 to 4 among 5 peers, and peers × degree",
         ),
         (
             HEAD + "peers: 3\ngraph: {edges: [[peer-1, pear-2]]}\n",

@@ -95,4 +95,10 @@ def resume(
             f"probe set {snapshot.probe_digest.hex()}, not of {mine.name} of {mine.mesh} on "
             f"{mine.probe_digest.hex()}; use another folder or remove it"
         )
+    count = mine.per_round or mine.probes
+    if len(snapshot.votes) != count:
+        raise DataError(
+            f"{store.folder}: holds a ballot of {len(snapshot.votes)} votes, but rounds are now of "
+            f"{count} probes; use another folder or remove it"
+        )
     return snapshot, tensors
