@@ -1,4 +1,4 @@
-"""The virtual mesh: what a run says does not depend on how ballots are coded, nor on when it ran."""
+"""The virtual mesh: a run depends on its seed, not on the coding of ballots or on when it ran."""
 
 from collections.abc import Mapping
 from typing import Any
