@@ -136,6 +136,12 @@ def start_tallynode(arguments: Sequence[str], said: Path) -> "subprocess.Popen[b
         )
 
 
+def last_line(said: Path) -> str:
+    """What a command said last: where it failed, the reason."""
+    lines = said.read_text(encoding="utf-8").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
+
+
 def end(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
     """End what still runs of them and of all that they started, politely first."""
     running = [process for process in processes if process.poll() is None]
@@ -161,8 +167,7 @@ def summary_of(mesh: Mesh, process: "subprocess.Popen[bytes]", folder: Path) -> 
         TallynodeError: the command failed, or not every peer finished.
     """
     if process.returncode != EX_OK:
-        lines = (folder / "said").read_text(encoding="utf-8").strip().splitlines()
-        why = lines[-1] if lines else f"exit code {process.returncode}"
+        why = last_line(folder / "said")
         raise TallynodeError(f"tallynode simulate of {mesh.mesh} failed: {why}")
     text = (folder / "run" / "summary.json").read_text(encoding="utf-8")
     summary = cast(Summary, json.loads(text))

@@ -178,6 +178,8 @@ def _run_processes(
             processes.stop()
             for record in processes.new_records():
                 watch.take(record)
+            for name in mesh.names:
+                _show_end(name, processes, watch)
     return watch.records, [_outcome(processes, name, alone) for name in mesh.names]
 
 
@@ -206,9 +208,8 @@ def _watch_processes(
             if word is None or pid in told:
                 continue
             told.add(pid)
-            finished = processes.outcome(name).get("exit") == "finished"
-            watch.table.state(name, "done" if finished else word)
-            if not finished:
+            word = _show_end(name, processes, watch)
+            if word != "finished":
                 down[name] = time.monotonic()
                 _tell_of_death(name, word, options, console)
         if options.restart:
@@ -219,6 +220,15 @@ def _watch_processes(
         if all(exits.values()) and not (options.restart and down):
             return
         time.sleep(POLL_S)
+
+
+def _show_end(name: str, processes: ProcessMesh, watch: _Watch) -> str:
+    """How a peer ended: in its own words where it came to say them, else in the kernel's."""
+    word = processes.exits().get(name) or "not started"
+    if word == "finished":
+        word = str(processes.outcome(name).get("exit", word))
+    watch.table.state(name, "done" if word == "finished" else word)
+    return word
 
 
 def _tell_of_death(name: str, word: str, options: Options, console: Console) -> None:

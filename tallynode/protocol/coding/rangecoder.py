@@ -5,8 +5,9 @@ have the same method `code`, so one model drives both: it hands in the bit, whic
 ignores, and takes back the bit that was coded.
 
 One list of bits has one encoding: the encoder ends on the value of its last interval that takes the
-fewest bytes, and the decoder demands just that value and that length. So junk behind a message is
-refused, and decoding stops as soon as more bits are asked for than were sent.
+fewest bytes, and the decoder demands just that value and that length. So no bytes but one string
+mean these bits, and decoding stops as soon as more bits are asked for than were sent. Damage that
+happens to be the encoding of other bits cannot be seen: the transport guards against that.
 """
 
 from typing import Protocol
