@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from tallynode import config_fields as fields
@@ -37,7 +44,8 @@ class Mesh(Section):
     listen: fields.Listen = "127.0.0.1"
     insecure: Literal["loopback", "lab-network"] = "loopback"
     broker: fields.Broker = "embedded"  # embedded | mosquitto | mqtt://host[:port]
-    discovery: bool = True  # False: static addresses only
+    # mDNS; a name: only among peers that state the same one (yes and no are no names)
+    discovery: Annotated[bool | fields.Name, Field(union_mode="left_to_right")] = True
     seed: fields.Seed = 7
     graph: Graph = Graph(kind="ring")
     peers: Annotated[tuple[Peer, ...], BeforeValidator(peer_list), AfterValidator(distinct)]
@@ -61,6 +69,13 @@ class Mesh(Section):
         if self.method.hops == "all":
             return min(len(self.peers), limits.HOPS_MAX)
         return self.method.hops
+
+    @property
+    def realm(self) -> str | None:
+        """Return the name under which peers find each other by mDNS, None where they do not."""
+        if isinstance(self.discovery, str):
+            return self.discovery
+        return self.mesh if self.discovery else None
 
     @property
     def shared_broker(self) -> tuple[str, int] | None:

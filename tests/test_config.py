@@ -354,3 +354,12 @@ def test_shared_broker_address(
     """A shared broker is a host and a port, MQTT's where none is given."""
     mesh = load(tmp_path, f"mesh: m\npeers: 2\nbroker: {broker}\n")
     assert mesh.shared_broker == address
+
+
+def test_discovery_may_keep_to_a_realm(tmp_path: Path) -> None:
+    """mDNS answers to the mesh's name, to a realm of its own, or not at all."""
+    realms = [
+        load(tmp_path, f"mesh: m\ndiscovery: {word}\npeers: 2\n").realm
+        for word in ("true", "m-run-7", "no")
+    ]
+    assert realms == ["m", "m-run-7", None]

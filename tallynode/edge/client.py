@@ -14,7 +14,7 @@ import ipaddress
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -31,6 +31,7 @@ CONNECT_WITHIN_S = 5.0  # seconds for TCP, and again for MQTT; a dead host must 
 KEEPALIVE_S = 15  # seconds; a half-open link is noticed within twice this
 PACKET_IN_MAX = MESSAGE_BYTES_MAX + 4096  # bytes; a hostile broker makes us hold 256 MB
 BACKOFF_S = (0.05, 5.0)  # seconds: first and longest window of the random wait between attempts
+CANCEL_AGAIN_S = 1.0  # seconds a cancelled task has to end before it is cancelled once more
 STABLE_S = 5.0  # seconds; a connection that lived so long starts the backoff afresh
 
 # A neighbour that goes is daily life and told by our callers; paho calls it an error each time.
@@ -163,9 +164,22 @@ async def serve(client: aiomqtt.Client, work: Coroutine[Any, Any, None]) -> None
         if loop.time() - began < STABLE_S:
             raise
     finally:
-        working.cancel()
-        losing.cancel()
-        await asyncio.gather(working, losing, return_exceptions=True)
+        await end_tasks({working, losing})
+
+
+async def end_tasks(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel tasks until they end, whatever they end with.
+
+    Once is not enough: a cancellation that comes together with an answer is swallowed by Python
+    3.11's wait_for (gh-86296), and one that comes together with a lost connection is replaced by
+    aiomqtt's error, after which we would connect anew.
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _lost(client: aiomqtt.Client) -> None:
@@ -192,11 +206,20 @@ async def keep_trying(
     def wait(state: RetryCallState) -> float:
         return first_s / 2 + window(state)  # never at once: a broker may close all it accepts
 
+    async def attempt() -> None:
+        try:
+            await live()
+        except CONNECTION_ERRORS:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # the loss has hidden our cancellation
+                raise asyncio.CancelledError from None
+            raise
+
     while True:
         retrying = AsyncRetrying(
             wait=wait, sleep=pause, retry=retry_if_exception_type(CONNECTION_ERRORS)
         )
-        await retrying(live)
+        await retrying(attempt)
 
 
 async def _greet(client: aiomqtt.Client, sock: _Socket, endpoint: Endpoint) -> None:

@@ -76,6 +76,7 @@ class Daemon:
         self._timer: asyncio.TimerHandle | None = None
         self._finished = False
         self._disk_ok = True
+        self._records_ok = True
 
     async def run(self) -> str:
         """Run until all rounds are done or `stop` is called; returns how it ended.
@@ -205,7 +206,8 @@ class Daemon:
                 self._links.set_address(name, peer.address, peer.port or MQTT_PORT)
             elif known := self._book.get(name):
                 self._links.set_address(name, *known)
-        if shared or not self._mesh.discovery:
+        realm = self._mesh.realm
+        if shared or realm is None:
             return None
 
         def found(name: str, host: str, port: int) -> None:
@@ -214,7 +216,7 @@ class Daemon:
                 self._book.remember(name, host, port)
                 self._links.set_address(name, host, port)
 
-        discovery = Discovery(self._name, self._mesh.mesh, host, port, found)
+        discovery = Discovery(self._name, realm, host, port, found)
         await discovery.start()
         return discovery
 
@@ -272,7 +274,12 @@ class Daemon:
         return broker.traffic() + self._links.traffic()
 
     def _record(self, fields: Mapping[str, object], broker: Broker) -> None:
-        self._journal.round(fields, self._wire(broker), self._trainer.lateness_s)
+        try:
+            self._journal.round(fields, self._wire(broker), self._trainer.lateness_s)
+        except OSError as error:
+            if self._records_ok:
+                log.error("cannot write records: going on without", why=str(error))
+            self._records_ok = False
         self._trainer.lateness_s = 0.0
         log.info(
             "round",

@@ -54,7 +54,7 @@ class Discovery:
 
         Args:
             me: this peer's name.
-            mesh: the mesh's name; others are ignored.
+            mesh: the mesh's name, or its realm; others are ignored.
             host: where the outbox listens; 0.0.0.0 announces this host's addresses.
             port: the outbox's TCP port.
             on_found: called in the event loop with (peer, host, port), again at every change.

@@ -23,6 +23,7 @@ from tallynode.edge.client import (
     ConnectionFailed,
     Endpoint,
     connected,
+    end_tasks,
     keep_trying,
     serve,
 )
@@ -113,15 +114,12 @@ class Links:
         """Keep all links alive until `stop`."""
         if self._tasks is not None:
             raise LocalError("links are running already")
-        running: list[asyncio.Task[None]] = []
         try:
             async with asyncio.TaskGroup() as self._tasks:
                 for link in self._links.values():
                     self._launch(link)
                 await self._stop.wait()
-                running = [link.task for link in self._links.values() if link.task is not None]
-                for task in running:
-                    task.cancel()
+                await end_tasks({link.task for link in self._links.values() if link.task})
         finally:
             self._tasks = None
             self._stopped.set()

@@ -18,6 +18,7 @@ from tallynode.edge.client import (
     CONNECTION_ERRORS,
     Endpoint,
     connected,
+    end_tasks,
     keep_trying,
     serve,
 )
@@ -104,8 +105,7 @@ class Publisher:
 
     async def _cancel(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end_tasks({self._task})
             self._task = None
 
     async def _run(self) -> None:

@@ -1,6 +1,7 @@
 """`tallynode simulate`: a whole mesh on this machine, watched, summed up and drawn."""
 
 import json
+import secrets
 import shlex
 import signal
 import time
@@ -25,6 +26,7 @@ from tallynode.lab.virtual import accuracy_alone, run_virtual
 from tallynode.learning.data import prefetch
 from tallynode.protocol import graph
 
+REALM_STEM = 20  # characters of the mesh's name; a realm has at most 32
 POLL_S = 0.2  # seconds between two looks at the peers' files
 RESTART_AFTER_S = 1.0  # seconds a killed peer stays down with --restart
 
@@ -43,8 +45,9 @@ class Options:
 
 def local(mesh: Mesh) -> Mesh:
     """The same mesh on one machine: outboxes on loopback at free ports, found by mDNS."""
+    realm = f"{mesh.mesh[:REALM_STEM]}-{secrets.token_hex(4)}"  # other runs here are not met
     peers = tuple(p.model_copy(update={"address": None, "port": None}) for p in mesh.peers)
-    changes = {"listen": "127.0.0.1", "discovery": True, "peers": peers}
+    changes = {"listen": "127.0.0.1", "discovery": realm, "peers": peers}
     return mesh.model_copy(update=changes)
 
 

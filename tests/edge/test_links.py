@@ -9,7 +9,13 @@ from typing import Any
 import mqtt5
 import pytest
 
-from tallynode.edge.client import CONNECTION_ERRORS, ConnectionFailed, Endpoint, connected
+from tallynode.edge.client import (
+    CONNECTION_ERRORS,
+    ConnectionFailed,
+    Endpoint,
+    connected,
+    end_tasks,
+)
 from tallynode.edge.links import ADDRESSES_MAX, Links
 from tallynode.edge.meter import Meter
 from tallynode.edge.outbox import Outbox
@@ -250,3 +256,46 @@ async def test_links_run_once_at_a_time(new_ear: Any) -> None:
         await asyncio.sleep(0)  # one turn of the loop: the first `run` begins
         with pytest.raises(LocalError, match="running already"):
             await ear.links.run()
+
+
+async def test_links_stop_even_as_their_broker_closes() -> None:
+    """Both ends closing in the same instant, again and again, leave no link behind."""
+    for turn in range(150):
+        outbox, up = Outbox("127.0.0.1", 0), asyncio.Event()
+        address = await outbox.start()
+        links = Links(
+            "a", on_up=lambda _, up=up: up.set(), on_down=_ignore, on_message=lambda *_: None
+        )
+        links.subscribe("n", ["t"])
+        links.set_address("n", *address)
+        running = asyncio.create_task(links.run())
+        await up.wait()
+        stops = [outbox.stop(), links.stop()]
+        async with asyncio.timeout(20):
+            await asyncio.gather(*(stops if turn % 2 else reversed(stops)))
+            await running
+
+
+async def test_a_task_that_swallows_its_cancellation_is_ended() -> None:
+    """What Python 3.11's wait_for does to a cancellation cannot keep a peer from ending."""
+    swallowed = 0
+
+    async def stubborn() -> None:
+        nonlocal swallowed
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                swallowed += 1
+                if swallowed == 2:
+                    raise
+
+    task = asyncio.create_task(stubborn())
+    await asyncio.sleep(0)
+    await end_tasks({task})
+    assert task.cancelled()
+    assert swallowed == 2
+
+
+def _ignore(_: str) -> None:
+    pass

@@ -1,6 +1,8 @@
 """How peers and simulations end, and begin again: by signals of every kind, and by crashes."""
 
+import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +10,8 @@ from typing import Any
 
 import psutil
 import pytest
+
+from tallynode.errors import EX_IOERR
 
 pytestmark = pytest.mark.slow
 
@@ -147,6 +151,20 @@ def test_a_daemon_stops_when_asked(lab: Any, home: Any) -> None:
         assert daemon.end() == 0
         assert none_left(family)
         assert at.outcome["exit"] == "stopped"
+
+
+def test_a_disk_that_fails_does_not_stop_the_votes(lab: Any, home: Any) -> None:
+    """It says so once, goes on to its last round, and exits 74 since the model is nowhere."""
+    rounds = {"count": 100, "local_steps": STEPS}
+    daemon = lab.daemon(lab.file(peers=1, graph={"edges": []}, rounds=rounds), "peer-1")
+    at = home(lab.folder / "peer-1")
+    daemon.until(lambda: at.rounds)
+    shutil.rmtree(at.folder)
+    assert daemon.end() == EX_IOERR
+    assert daemon.err.count("cannot write records: going on without") == 1
+    assert daemon.err.count("cannot save: going on without") == 1
+    assert json.loads(daemon.err.splitlines()[-2])["round"] == 100
+    assert str(at.folder) in daemon.err.splitlines()[-1]
 
 
 def test_a_peer_whose_neighbours_never_come_trains_alone(
