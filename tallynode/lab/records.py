@@ -42,7 +42,6 @@ class Record(TypedDict):
     round: int  # counted from 1
     t_s: float  # seconds since the peer started
     accuracy: float | None
-    witness_accuracy: float | None
     tally_accuracy: float | None
     agreement: float | None  # share of own votes equal to the consensus; None when alone
     voters: int
@@ -52,6 +51,7 @@ class Record(TypedDict):
     neighbours_linked: int
     payload_bytes: PayloadBytes  # published on the own outbox, relays included
     relayed_bytes: int
+    coded_bytes: dict[str, int]  # the votes alone in what was published, by coding
     payload_received: dict[str, int]
     wire_bytes: WireBytes
     refused: int
@@ -107,7 +107,7 @@ def _counters(record: Record) -> dict[Counter, int]:
     counters: dict[Counter, int] = {
         (name, None): fields[name] for name in ("relayed_bytes", "refused")
     }
-    for name in ("payload_bytes", "payload_received", "wire_bytes"):
+    for name in ("payload_bytes", "coded_bytes", "payload_received", "wire_bytes"):
         for kind, count in fields[name].items():
             if kind != "source":
                 counters[name, kind] = count

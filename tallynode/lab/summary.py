@@ -53,6 +53,7 @@ class PeerSummary(TypedDict):
     discovery_s: float | None
     payload_bytes: PayloadBytes
     relayed_bytes: int
+    coded_bytes: dict[str, int]
     payload_received: dict[str, int]
     wire_bytes: WireBytes
     refused: int
@@ -100,6 +101,7 @@ class Summary(TypedDict):
     alone: Spread | None
     gain_points: float | None
     bytes_per_peer_round: PerPeerRound | None
+    published: dict[str, int]  # payload bytes of all peers, by class, ballots by coding
     costs: Costs
     topology: Topology
     peers: list[PeerSummary]
@@ -172,6 +174,7 @@ def build_summary(
         alone=alone,
         gain_points=100 * math.fsum(paired) / len(paired) if paired else None,
         bytes_per_peer_round=_per_peer_round(peers),
+        published=_published(peers),
         costs=_costs(info, peers),
         topology=Topology(kind=info.graph, edges=[[a, b] for a, b in info.edges]),
         peers=peers,
@@ -228,6 +231,7 @@ def _peer(outcome: PeerOutcome, records: Sequence[Record]) -> PeerSummary:
             last["payload_bytes"] if last else PayloadBytes(ballot=0, delta=0, soft=0, control=0)
         ),
         relayed_bytes=last["relayed_bytes"] if last else 0,
+        coded_bytes=dict(last["coded_bytes"]) if last else {},
         payload_received=dict(last["payload_received"]) if last else {},
         wire_bytes=last["wire_bytes"] if last else WireBytes(sent=0, received=0, source="none"),
         refused=last["refused"] if last else 0,
@@ -251,6 +255,22 @@ def _per_peer_round(peers: Sequence[PeerSummary]) -> PerPeerRound | None:
         wire_sent=wire("sent"),
         wire_received=wire("received"),
     )
+
+
+def _published(peers: Sequence[PeerSummary]) -> dict[str, int]:
+    """Payload bytes by class of message; of ballots the votes by coding, and their envelopes."""
+    votes: dict[str, int] = {}
+    for peer in peers:
+        for coding, count in peer["coded_bytes"].items():
+            votes[coding] = votes.get(coding, 0) + count
+    totals = {
+        name: sum(int(peer["payload_bytes"][name]) for peer in peers)
+        for name in ("ballot", "delta", "soft", "control")
+    }
+    envelopes = totals.pop("ballot") - sum(votes.values())
+    found = {f"votes, {coding}": count for coding, count in sorted(votes.items())}
+    found |= {"ballot envelopes": envelopes, **totals}
+    return {name: count for name, count in found.items() if count}
 
 
 def _costs(info: RunInfo, peers: Sequence[PeerSummary]) -> Costs:

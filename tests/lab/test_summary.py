@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tallynode.errors import IoError
-from tallynode.lab.records import format_bytes, format_share, tidy
+from tallynode.lab.records import format_bytes, format_share, payload_total, tidy
 from tallynode.lab.summary import build_summary, installed_versions, write_summary
 
 NAMES = ["peer-1", "peer-2", "peer-3"]
@@ -148,3 +148,13 @@ def test_bytes_never_outgrow_their_column(count: int) -> None:
 def test_an_unknown_share_is_a_dash() -> None:
     """None is a dash and a share one decimal."""
     assert (format_share(None), format_share(0.7124)) == ("–", "71.2 %")
+
+
+def test_published_bytes_add_up_by_class_and_coding(make_run: Callable[..., Any]) -> None:
+    """Votes by coding, envelopes and control together are all that was published."""
+    run = make_run(["a", "b"], rounds=4)
+    summary = build_summary(run.info, run.outcomes, run.records)
+    published = summary["published"]
+    assert set(published) == {"votes, alone", "votes, history", "ballot envelopes", "control"}
+    total = sum(payload_total(peer) for peer in summary["peers"])
+    assert sum(published.values()) == total
