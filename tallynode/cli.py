@@ -148,6 +148,9 @@ def _simulate(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     summary = simulate(mesh, options)
     if arguments.json:
         print(json.dumps(summary, indent=2))
+    broken = [peer["name"] for peer in summary["peers"] if peer["exit"] in ("failed", "crashed")]
+    if broken:
+        raise TallynodeError(f"{', '.join(broken)} ended with an error: see its log.jsonl")
     return EX_OK
 
 

@@ -18,6 +18,7 @@ from tallynode.config import Mesh
 from tallynode.edge.broker import MQTT_PORT, Broker, make_broker, shared_endpoint
 from tallynode.edge.checkpoint import pack, resume, write_model
 from tallynode.edge.discovery import AddressBook, Discovery
+from tallynode.edge.inbox import Inbox
 from tallynode.edge.journal import Journal
 from tallynode.edge.links import Links
 from tallynode.edge.meter import Traffic
@@ -30,8 +31,6 @@ from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
 from tallynode.protocol import snapshot as snap
 from tallynode.protocol.peer import Peer
-
-EVENTS_MAX = 10_000  # events waiting; a flood beyond it is dropped and counted, never held
 
 log = structlog.get_logger(__name__)
 
@@ -62,16 +61,15 @@ class Daemon:
         self._journal = Journal(self._name, folders.run)
         self._store = CheckpointStore(folders.state)
         self._book = AddressBook(folders.state / "addresses.json")
+        self._inbox = Inbox()
         self._links = Links(
             self._name,
-            on_up=lambda neighbour: self._put(ev.LinkUp(neighbour=neighbour)),
-            on_down=lambda neighbour: self._put(ev.LinkDown(neighbour=neighbour)),
-            on_message=lambda neighbour, topic, data: self._put(
+            on_up=lambda neighbour: self._inbox.put(ev.LinkUp(neighbour=neighbour)),
+            on_down=lambda neighbour: self._inbox.put(ev.LinkDown(neighbour=neighbour)),
+            on_message=lambda neighbour, topic, data: self._inbox.put(
                 ev.Received(neighbour=neighbour, topic=topic, data=data)
             ),
         )
-        self._events: asyncio.Queue[ev.Event] = asyncio.Queue(EVENTS_MAX)
-        self._dropped = 0
         self._jobs: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._finished = False
@@ -109,16 +107,16 @@ class Daemon:
 
     def stop(self) -> None:
         """Ask the peer to end; safe to call twice."""
-        self._put(ev.Stop())
+        self._inbox.put(ev.Stop())
 
     # -- driving --------------------------------------------------------------------------------
 
     async def _drive(self, peer: Peer, broker: Broker, group: asyncio.TaskGroup) -> str:
         loop = asyncio.get_running_loop()
-        self._put(ev.Started())
+        self._inbox.put(ev.Started())
         ended = "finished"
         while not self._finished:
-            event = await self._events.get()
+            event = await self._inbox.get()
             if isinstance(event, ev.Stop):
                 ended = "stopped"
             for effect in peer.step(event, loop.time()):
@@ -128,19 +126,13 @@ class Daemon:
             self._arm(peer, loop)
         return ended
 
-    def _put(self, event: ev.Event) -> None:
-        try:
-            self._events.put_nowait(event)
-        except asyncio.QueueFull:
-            self._dropped += 1
-            if self._dropped == 1:
-                log.error("events dropped: a neighbour floods this peer", held=EVENTS_MAX)
-
     def _arm(self, peer: Peer, loop: asyncio.AbstractEventLoop) -> None:
         if self._timer is not None:
             self._timer.cancel()
         deadline = peer.deadline()
-        self._timer = loop.call_at(deadline, self._put, ev.Tick()) if deadline is not None else None
+        self._timer = (
+            loop.call_at(deadline, self._inbox.put, ev.Tick()) if deadline is not None else None
+        )
 
     async def _do(
         self, effect: ef.Effect, peer: Peer, broker: Broker, group: asyncio.TaskGroup
@@ -166,9 +158,9 @@ class Daemon:
     def _begin(self, group: asyncio.TaskGroup, job: ef.Train | ef.Learn) -> None:
         async def work() -> None:
             if isinstance(job, ef.Train):
-                self._put(await self._trainer.train(job))
+                self._inbox.put(await self._trainer.train(job))
             else:
-                self._put(await self._trainer.learn(job))
+                self._inbox.put(await self._trainer.learn(job))
 
         task = group.create_task(work())
         self._jobs.add(task)

@@ -160,6 +160,7 @@ class _Link:
         self.task: asyncio.Task[None] | None = None
         self.up = False
         self._links = links
+        self._unreachable = False
         self._worked: Endpoint | None = None
         self._news = asyncio.Event()  # an address that has not been tried yet
 
@@ -197,6 +198,7 @@ class _Link:
                     endpoint, identifier, self._links.meter, receive=self._receive
                 ) as client:
                     was_connected = True
+                    self._unreachable = False
                     self._worked = endpoint
                     if not self.prefix:
                         self._set_up(True)
@@ -209,7 +211,9 @@ class _Link:
                 failures.append(str(failure))
             finally:
                 self._set_up(False)
-        log.debug("neighbour unreachable", neighbour=self.neighbour, why="; ".join(failures))
+        said = log.debug if self._unreachable else log.warning  # once for each time out of reach
+        self._unreachable = True
+        said("neighbour unreachable", neighbour=self.neighbour, why="; ".join(failures))
         raise ConnectionFailed("; ".join(failures))
 
     def _next_address(self, tried: set[Endpoint]) -> Endpoint | None:

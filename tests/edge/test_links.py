@@ -8,6 +8,7 @@ from typing import Any
 
 import mqtt5
 import pytest
+import structlog
 
 from tallynode.edge.client import (
     CONNECTION_ERRORS,
@@ -256,6 +257,28 @@ async def test_links_run_once_at_a_time(new_ear: Any) -> None:
         await asyncio.sleep(0)  # one turn of the loop: the first `run` begins
         with pytest.raises(LocalError, match="running already"):
             await ear.links.run()
+
+
+async def test_a_neighbour_out_of_reach_is_said_once() -> None:
+    """The first failure is a warning that names neighbour and address, the next ones are debug."""
+    outbox = Outbox("127.0.0.1", 0)
+    host, port = await outbox.start()
+    await outbox.stop()  # now nobody listens there
+    links = Links(
+        "a", on_up=_ignore, on_down=_ignore, on_message=lambda *_: None, backoff=(0.01, 0.02)
+    )
+    links.set_address("b", host, port)
+    with structlog.testing.capture_logs() as lines:
+        running = asyncio.create_task(links.run())
+        async with asyncio.timeout(WAIT_S):
+            while len(lines) < 3:  # noqa: ASYNC110  structlog has no event to wait for
+                await asyncio.sleep(0.01)
+        await links.stop()
+        await running
+    said = [line for line in lines if line["event"] == "neighbour unreachable"]
+    assert [line["log_level"] for line in said[:3]] == ["warning", "debug", "debug"]
+    assert said[0]["neighbour"] == "b"
+    assert f"{host}:{port}" in said[0]["why"]
 
 
 async def test_links_stop_even_as_their_broker_closes() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tallynode.edge.storage import FolderLock
-from tallynode.errors import EX_CONFIG, EX_DATAERR, EX_IOERR, EX_USAGE
+from tallynode.errors import EX_CONFIG, EX_DATAERR, EX_IOERR, EX_SOFTWARE, EX_USAGE
 
 
 @pytest.fixture
@@ -155,3 +155,15 @@ def test_a_run_folder_that_holds_another_run(lab: Any, fails: Any) -> None:
     code, err = fails("simulate", "--peers-config", lab.file(), "--out", lab.folder / "run")
     assert code == EX_IOERR
     assert "holds another run" in err
+
+
+@pytest.mark.slow
+def test_a_simulation_in_which_a_peer_failed_does_not_exit_with_0(lab: Any) -> None:
+    """One peer's folder is taken: the others finish, the command names it and exits with 70."""
+    file = lab.file(rounds={"count": 2, "start_within": "200ms"})
+    state = lab.folder / "run" / "peers" / "peer-2" / "state"
+    with FolderLock(state):
+        command = lab.start("simulate", "--peers-config", file, "--out", lab.folder / "run")
+        assert command.end() == EX_SOFTWARE
+    assert "peer-2 ended with an error" in command.err
+    assert (lab.folder / "run" / "report.html").exists()
