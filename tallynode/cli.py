@@ -109,6 +109,7 @@ TCP. Writes a run folder with report.html. Without a file: eight peers in a ring
 
 
 def _simulate_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="as --peers-config FILE")
     _shared(parser, "--peers-config", type=Path, metavar="FILE", help="the mesh: topology.yaml")
     _shared(parser, "--out", type=Path, metavar="DIR", help="default: runs/<mesh>-<time>")
     parser.add_argument("--baseline", action="store_true", help="also train the same peers alone")
@@ -128,7 +129,9 @@ def _shared(parser: argparse.ArgumentParser, option: str, **keywords: Any) -> No
 
 
 def _simulate(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
-    file = arguments.peers_config
+    if arguments.file and arguments.peers_config:
+        raise UsageError("the mesh is named twice: give FILE or --peers-config FILE")
+    file = arguments.file or arguments.peers_config
     mesh = load_mesh(file) if file else default_mesh()
     mesh = _changed(mesh, arguments)
     if not mesh.rounds.count:

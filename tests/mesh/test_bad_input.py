@@ -32,6 +32,7 @@ def fails(lab: Any) -> Any:
         (["simulate", "--no-such"], "unrecognized arguments: --no-such"),
         (["simulte"], "invalid choice: 'simulte'"),
         (["check"], "required: FILE"),
+        (["simulate", "a.yaml", "--peers-config", "b.yaml"], "the mesh is named twice"),
         (["simulate", "--rounds", "-1"], "--rounds: "),
         (["simulate", "--rounds", "0"], "give a simulation an end with --rounds N"),
         (["simulate", "--rounds", "ten"], "--rounds: invalid int value: 'ten'"),
