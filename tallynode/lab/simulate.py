@@ -213,7 +213,8 @@ def _watch_processes(
             told.add(pid)
             word = _show_end(name, processes, watch)
             if word != "finished":
-                down[name] = time.monotonic()
+                if word.startswith("killed"):  # who failed by itself would fail again
+                    down[name] = time.monotonic()
                 _tell_of_death(name, word, options, console)
         if options.restart:
             for name in [n for n, at in down.items() if time.monotonic() > at + RESTART_AFTER_S]:
@@ -236,7 +237,8 @@ def _show_end(name: str, processes: ProcessMesh, watch: _Watch) -> str:
 
 def _tell_of_death(name: str, word: str, options: Options, console: Console) -> None:
     folder = peer_folder(options.out, name)
-    console.print(f"{name} was {word}; its log: {folder / 'log.jsonl'}", style="red")
+    was = "was " if word.startswith("killed") else ""
+    console.print(f"{name} {was}{word}; its log: {folder / 'log.jsonl'}", style="red")
     if not options.restart:
         again = [
             *("tallynode", "--peers-config", str(options.out / "topology.yaml")),

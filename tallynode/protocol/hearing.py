@@ -69,6 +69,7 @@ class Hearing:
         return ef.Publish(topic=wire.HELLO_TOPIC, data=data)
 
     def link_up(self, neighbour: str) -> list[ef.Effect]:
+        """A neighbour's outbox is in reach: read there what can come through it."""
         if neighbour not in self._settings.reach:
             raise LocalError(f"{neighbour} is no neighbour of {self._settings.name}")
         topics = [wire.ballot_topic(origin) for origin in self.gossip.link_up(neighbour)]
@@ -83,6 +84,7 @@ class Hearing:
         return wire.HELLO_TOPIC, wire.ask_topic(name), wire.answer_topic(name)
 
     def link_down(self, neighbour: str) -> list[ef.Effect]:
+        """It is not any more: read elsewhere what came through it."""
         self.members.gone(neighbour)
         left = self._states.pop(neighbour, State.RUNNING)
         level = "warning" if left is State.RUNNING else "info"
@@ -91,6 +93,7 @@ class Hearing:
         return [log, *_subscribe(self.gossip.link_down(neighbour))]
 
     def receive(self, event: ev.Received, now: float) -> list[ef.Effect]:
+        """Take a message in, or refuse and count it."""
         mine = self._settings
         try:
             message = wire.decode(event.data, event.neighbour, mine.mesh, mine.probe_digest)
