@@ -19,7 +19,7 @@ from tallynode import logs
 from tallynode.config import Mesh
 from tallynode.errors import EX_OK, EX_SOFTWARE, TallynodeError
 
-STOP_WITHIN_S = 5.0  # seconds a peer has to end after SIGTERM before it is killed
+STOP_WITHIN_S = 15.0  # seconds a peer has to end after SIGTERM before it is killed
 WARM = "tallynode.lab.warm"
 
 

@@ -38,6 +38,11 @@ TOPOLOGY: dict[str, Any] = {
 }
 
 
+def _heed_ctrl_c() -> None:
+    """What runs in a shell's background ignores SIGINT, and hands that on; a terminal does not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Command:
     """`tallynode …` as a process of its own, in a session of its own as in a terminal."""
 
@@ -52,6 +57,7 @@ class Command:
                 cwd=folder,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
                 start_new_session=True,
+                preexec_fn=_heed_ctrl_c,
             )
         self.pid = self._process.pid
 
