@@ -49,8 +49,9 @@ class Hearing:
         self._complaints: set[tuple[str, str]] = set()  # said once, counted always
 
     def running_neighbours(self) -> list[str]:
-        """Linked neighbours that still have rounds to close."""
-        return [n for n in self.gossip.linked if self._states.get(n) is State.RUNNING]
+        """Linked neighbours that have not said that they are done, and may need to hear us."""
+        running = State.RUNNING
+        return [n for n in self.gossip.linked if self._states.get(n, running) is running]
 
     def hello(self, state: State) -> ef.Effect:
         """Announce what must agree, and what this peer is doing."""
