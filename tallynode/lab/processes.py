@@ -15,6 +15,8 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from tallynode import logs
 from tallynode.config import Mesh
 from tallynode.errors import EX_OK, EX_SOFTWARE, TallynodeError
@@ -62,6 +64,18 @@ class ProcessMesh:
     def pids(self) -> dict[str, int | None]:
         """Process ids, by peer."""
         return {name: process.pid for name, process in self._processes.items()}
+
+    def elsewhere(self) -> set[str]:
+        """Peers of ours that ended and that somebody has started again, in another terminal."""
+        found = set()
+        for name, process in self._processes.items():
+            lock = peer_folder(self._run_dir, name) / "state" / "lock"
+            if process.exitcode is None or not lock.exists():
+                continue
+            holder = lock.read_text(encoding="ascii").strip()
+            if holder.isdigit() and int(holder) != process.pid and psutil.pid_exists(int(holder)):
+                found.add(name)
+        return found
 
     def new_records(self) -> list[dict[str, Any]]:
         """Lines that peers have written since the last call."""

@@ -199,7 +199,7 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
 def _watch_processes(
     mesh: Mesh, options: Options, processes: ProcessMesh, watch: _Watch, console: Console
 ) -> None:
-    """Until every process has ended and nobody started a killed one again elsewhere."""
+    """Until every process has ended, those too that somebody started again elsewhere."""
     told: set[int] = set()
     down: dict[str, float] = {}
     while True:
@@ -221,7 +221,8 @@ def _watch_processes(
                 del down[name]
                 processes.start(name)
                 watch.table.state(name, "started again")
-        if all(exits.values()) and not (options.restart and down):
+        coming = processes.elsewhere() or (options.restart and down)
+        if all(exits.values()) and not coming:
             return
         time.sleep(POLL_S)
 

@@ -90,6 +90,8 @@ def test_a_killed_peer_comes_back(lab: Any, running: Any) -> None:
     assert simulation.end() == 0
     assert again.says('"resumed"')
     assert not again.says("refused")
+    summary = json.loads((victim.folder.parent.parent / "summary.json").read_text())
+    assert {peer["exit"] for peer in summary["peers"]} == {"finished"}
     see_that_all_is_well(homes, victim, died_in)
 
 
