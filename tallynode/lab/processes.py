@@ -66,11 +66,11 @@ class ProcessMesh:
         return {name: process.pid for name, process in self._processes.items()}
 
     def elsewhere(self) -> set[str]:
-        """Peers of ours that ended and that somebody has started again, in another terminal."""
+        """Peers of ours that were killed and that somebody has started again, in a terminal."""
         found = set()
         for name, process in self._processes.items():
             lock = peer_folder(self._run_dir, name) / "state" / "lock"
-            if process.exitcode is None or not lock.exists():
+            if process.exitcode is None or process.exitcode >= 0 or not lock.exists():
                 continue
             holder = lock.read_text(encoding="ascii").strip()
             if holder.isdigit() and int(holder) != process.pid and psutil.pid_exists(int(holder)):
