@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from tallynode import __version__, logs
 from tallynode.config import Mesh, default_mesh, load_mesh
 from tallynode.errors import EX_OK, EX_USAGE, DataError, TallynodeError, UsageError
+from tallynode.layout import Layout
 
 EX_INTERRUPTED = 130  # what a shell says of a program that Ctrl-C ended
 
@@ -181,13 +182,15 @@ def _check(arguments: argparse.Namespace) -> int:
         print(mesh.model_dump_json(indent=2, exclude_none=True))
         return EX_OK
     print(f"{arguments.file}: mesh {mesh.mesh}, {len(mesh.peers)} peers, {mesh.graph.kind}: fine")
+    for warning in Layout.of(mesh).warnings():
+        print(f"{arguments.file}: {warning}", file=sys.stderr)
     return EX_OK
 
 
 def _export(arguments: argparse.Namespace) -> int:
     from tallynode.edge.checkpoint import unpack, write_model
     from tallynode.edge.storage import CheckpointStore
-    from tallynode.methods.tally import learner_weights
+    from tallynode.methods.copies import learner_weights
 
     loaded = CheckpointStore(arguments.state).load() if arguments.state.is_dir() else None
     if loaded is None:

@@ -128,7 +128,7 @@ class Mesh(Section):
             learning_rate=self.task.learning_rate,
             prior=self.method.prior,
             witness=self.method.witness,
-            target=self.method.target,
+            target="histogram" if self.method.name == "fd" else self.method.target,
         )
 
     def resolved(self) -> str:

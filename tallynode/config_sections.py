@@ -138,16 +138,36 @@ class Rounds(Section):
     linger: fields.Seconds = 5.0
 
 
+_METHOD_KEYS: dict[str, tuple[str, ...]] = {  # keys that only this method heeds
+    "tally": ("tally", "byzantine", "target", "coding"),
+    "fd": ("bits",),
+    "fedavg": (),
+}
+
+
 class Method(Section):
     """What peers publish and what they learn from the tally."""
 
-    name: Literal["tally"] = "tally"
-    tally: Literal["plurality", "reliability"] = "reliability"
+    name: Literal["tally", "fd", "fedavg"] = "tally"
+    tally: Literal["plurality", "reliability", "dawid-skene"] = "reliability"
+    byzantine: fields.CountOrNone | None = None  # liars that no label may depend on
     target: Target = "hard"
     coding: Literal["context", "packed"] = "context"  # packed: always ceil(log2 C) bits a vote
+    bits: Annotated[int, Field(ge=0, le=16)] = 0  # of a soft label's entry; 0: float32
     hops: fields.Hops = "all"  # edges that a ballot travels
     witness: bool = True
     prior: bool = True
+
+    @model_validator(mode="after")
+    def _keys_of_method(self) -> Self:
+        problems: list[tuple[Where, str]] = [
+            ((key,), f"means nothing to method {self.name}, only to {owner}")
+            for owner, keys in _METHOD_KEYS.items()
+            for key in keys
+            if owner != self.name and getattr(self, key) != type(self).model_fields[key].default
+        ]
+        fields.refuse_all(problems)
+        return self
 
 
 def peer_list(value: Any) -> Any:

@@ -14,7 +14,9 @@ import structlog
 from tallynode.edge.storage import CheckpointStore, atomic_write
 from tallynode.errors import DataError
 from tallynode.protocol import snapshot as snap
+from tallynode.protocol.ballots import BallotBox
 from tallynode.protocol.coding import DecodeError
+from tallynode.protocol.contents import contents_of
 from tallynode.protocol.settings import PeerSettings
 
 if TYPE_CHECKING:
@@ -82,7 +84,7 @@ def resume(
         return None
     protocol, tensors = unpack(loaded.body)
     try:
-        snapshot = snap.decode(protocol, mine.classes)
+        snapshot = snap.decode(protocol)
     except DecodeError as error:
         raise DataError(f"{store.folder}: {error}") from error
     if (snapshot.mesh, snapshot.name, snapshot.probe_digest) != (
@@ -95,10 +97,14 @@ def resume(
             f"probe set {snapshot.probe_digest.hex()}, not of {mine.name} of {mine.mesh} on "
             f"{mine.probe_digest.hex()}; use another folder or remove it"
         )
-    count = mine.per_round or mine.probes
-    if len(snapshot.votes) != count:
+    count = mine.parameters or mine.voted
+    if snapshot.count != count:
         raise DataError(
-            f"{store.folder}: holds a ballot of {len(snapshot.votes)} votes, but rounds are now of "
-            f"{count} probes; use another folder or remove it"
+            f"{store.folder}: holds a ballot of {snapshot.count} entries, but they are now of "
+            f"{count}; use another folder or remove it"
         )
+    try:
+        contents_of(mine, BallotBox(0)).restore(snapshot.body)
+    except DecodeError as error:
+        raise DataError(f"{store.folder}: holds a damaged ballot: {error}") from error
     return snapshot, tensors

@@ -26,7 +26,7 @@ from tallynode.edge.shared_broker import shared_prefix
 from tallynode.edge.storage import CheckpointStore, FolderLock
 from tallynode.edge.trainer import Trainer
 from tallynode.errors import IoError
-from tallynode.methods.tally import learner_weights
+from tallynode.methods.copies import learner_weights
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
 from tallynode.protocol import snapshot as snap

@@ -16,7 +16,7 @@ import structlog
 import torch
 
 from tallynode.errors import DataError
-from tallynode.methods.tally import TallyMethod
+from tallynode.methods.method import Method
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
 
@@ -35,7 +35,7 @@ class Trainer:
         renew: takes new private data in; how many there then are, None if nothing is new.
     """
 
-    def __init__(self, method: TallyMethod, renew: Callable[[], int | None]) -> None:
+    def __init__(self, method: Method, renew: Callable[[], int | None]) -> None:
         self._method = method
         self._renew_data = renew
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trainer")
@@ -48,12 +48,12 @@ class Trainer:
             self._renew()
             return self._method.train(job.round, job.probes)
 
-        votes = await self._run(work)
-        return ev.Trained(round=job.round, votes=votes)
+        content = await self._run(work)
+        return ev.Trained(round=job.round, content=content)
 
     async def learn(self, job: ef.Learn) -> ev.Learned:
-        """Learn from a round's consensus."""
-        metrics = await self._run(lambda: asdict(self._method.learn(job.round, job.consensus)))
+        """Learn from what a round came to."""
+        metrics = await self._run(lambda: asdict(self._method.learn(job.round, job.outcome)))
         return ev.Learned(round=job.round, metrics=metrics)
 
     def state(self) -> dict[str, torch.Tensor]:

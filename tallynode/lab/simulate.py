@@ -23,8 +23,8 @@ from tallynode.lab.records import Record
 from tallynode.lab.report import render_report, summary_lines
 from tallynode.lab.table import LiveTable
 from tallynode.lab.virtual import accuracy_alone, run_virtual
+from tallynode.layout import Layout, edges
 from tallynode.learning.data import prefetch
-from tallynode.protocol import graph
 
 REALM_STEM = 20  # characters of the mesh's name; a realm has at most 32
 POLL_S = 0.2  # seconds between two looks at the peers' files
@@ -64,24 +64,24 @@ def simulate(mesh: Mesh, options: Options) -> sums.Summary:
     prefetch(mesh.data_settings(0), console.print)
     began, clock = datetime.now().astimezone(), time.monotonic()
     first = assemble.parts(mesh, mesh.names[0])
-    edges = assemble.edges(mesh)
-    _warn_of_graph(mesh, edges, console)
+    for warning in Layout.of(mesh).warnings():
+        console.print(warning, style="yellow")
     alone = _baseline(mesh, console) if options.baseline else {}
     started = time.monotonic()
     run = _run_virtual if options.virtual else _run_processes
     records, outcomes = run(mesh, options, alone, console)
     info = sums.RunInfo(
         mesh=mesh.mesh,
-        method=f"{mesh.method.name}/{mesh.method.tally}",
+        method=_title(mesh),
         seed=mesh.seed,
         rounds=mesh.rounds.count,
         broker="none" if options.virtual else mesh.broker,
         virtual=options.virtual,
         graph=mesh.graph.kind,
         peers=mesh.names,
-        edges=sorted(edges),
+        edges=sorted(edges(mesh)),
         classes=first.settings.classes,
-        probes=first.settings.per_round or first.settings.probes,
+        probes=first.settings.voted,
         parameters=first.method.parameters,
         started=began,
         wall_s=time.monotonic() - started,
@@ -96,6 +96,11 @@ def simulate(mesh: Mesh, options: Options) -> sums.Summary:
     return summary
 
 
+def _title(mesh: Mesh) -> str:
+    """The method as a reader of the report knows it."""
+    return f"tally/{mesh.method.tally}" if mesh.method.name == "tally" else mesh.method.name
+
+
 def _make_run_folder(mesh: Mesh, out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -104,19 +109,6 @@ def _make_run_folder(mesh: Mesh, out: Path) -> None:
         (out / "topology.yaml").write_text(mesh.resolved(), encoding="utf-8")
     except OSError as error:
         raise IoError(f"{out}: cannot make the run folder: {error.strerror}") from error
-
-
-def _warn_of_graph(mesh: Mesh, edges: graph.Edges, console: Console) -> None:
-    """Say what a graph in pieces, or with loose ends, means for the tally."""
-    neighbours = graph.adjacency(mesh.names, edges)
-    if not graph.is_connected(mesh.names, edges):
-        console.print("the graph is in pieces: each piece tallies on its own", style="yellow")
-    lonely = [name for name, of in neighbours.items() if len(of) == 1]
-    if lonely and len(mesh.names) > 2:
-        names = ", ".join(lonely)
-        console.print(
-            f"one neighbour only: {names}; where that one falls out, they are alone", style="yellow"
-        )
 
 
 def _baseline(mesh: Mesh, console: Console) -> dict[str, float]:
@@ -129,7 +121,7 @@ def _watched(
     mesh: Mesh, out: Path, alone: Mapping[str, float], console: Console
 ) -> Iterator["_Watch"]:
     """The live table and rounds.jsonl, fed together."""
-    neighbours = graph.adjacency(mesh.names, assemble.edges(mesh))
+    neighbours = Layout.of(mesh).neighbours
     table = LiveTable(
         mesh.names,
         rounds=mesh.rounds.count,

@@ -15,6 +15,7 @@ from tallynode import assemble
 from tallynode.assemble import Parts
 from tallynode.config import Mesh
 from tallynode.errors import LocalError
+from tallynode.layout import Layout
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
 from tallynode.protocol.peer import Peer
@@ -27,7 +28,9 @@ Emit = Callable[[Mapping[str, Any]], None]
 
 def run_virtual(mesh: Mesh, emit: Emit) -> None:
     """Build every peer of the mesh and run them to their end; `emit` as in VirtualMesh."""
-    VirtualMesh({name: assemble.parts(mesh, name) for name in mesh.names}, emit).run()
+    layout = Layout.of(mesh)
+    parts = {name: assemble.parts(mesh, name, layout=layout) for name in mesh.names}
+    VirtualMesh(parts, emit).run()
 
 
 def accuracy_alone(mesh: Mesh) -> dict[str, float]:
@@ -84,10 +87,10 @@ class VirtualMesh:
         method = self._parts[name].method
         match effect:
             case ef.Train(round=round_, probes=probes):
-                trained = ev.Trained(round=round_, votes=method.train(round_, probes))
+                trained = ev.Trained(round=round_, content=method.train(round_, probes))
                 self._at(self.now + TRAIN_S, name, trained)
-            case ef.Learn(round=round_, consensus=consensus):
-                metrics = asdict(method.learn(round_, consensus))
+            case ef.Learn(round=round_, outcome=outcome):
+                metrics = asdict(method.learn(round_, outcome))
                 self._at(self.now + TRAIN_S, name, ev.Learned(round=round_, metrics=metrics))
             case ef.Publish(topic=topic, data=data, retain=retain):
                 if retain:

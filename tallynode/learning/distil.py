@@ -2,7 +2,8 @@
 
 Each probe counts by the confidence of its consensus, which replaces the weight that TallyTrain
 (arXiv 2607.00173) decays by hand: a probe on which the voters are split pulls little. The target is
-the winning class (`hard`) or the vote histogram (`histogram`).
+the winning class (`hard`), the vote histogram (`histogram`), or what the tally believes of each
+class, tempered so that the runners-up stay visible (`posterior`).
 """
 
 from dataclasses import dataclass
@@ -15,16 +16,24 @@ from torch.nn import functional
 
 from tallynode.learning.settings import Target
 
+POSTERIOR_POWER = 0.3  # a tally's posterior is nearly 0 or 1, and teaches no more than its label
+
 
 class Tally(Protocol):
     """The part of a consensus that is learnt from; n probes."""
 
     @property
+    def probes(self) -> np.ndarray: ...  # (n,) int64, indices into the probe set
+    @property
     def labels(self) -> np.ndarray: ...  # (n,) int64
+    @property
+    def heard(self) -> np.ndarray: ...  # (n,) bool, the probes that have a label
     @property
     def confidence(self) -> np.ndarray: ...  # (n,) float32 in [0, 1]
     @property
-    def counts(self) -> np.ndarray: ...  # (n, classes) int32, votes
+    def counts(self) -> np.ndarray: ...  # (n, classes), votes
+    @property
+    def posterior(self) -> np.ndarray: ...  # (n, classes) float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +48,21 @@ class Lesson:
         return len(self.weight)
 
 
-def lesson(x: Tensor, consensus: Tally, target: Target) -> Lesson:
-    """Turn the consensus on the probes `x` (n, ch, h, w) into a lesson."""
-    weight = torch.from_numpy(consensus.confidence).float()
+def lesson(probes: Tensor, consensus: Tally, target: Target) -> Lesson | None:
+    """Make a lesson of the consensus on some of the `probes` (m, ch, h, w); None: it is silent."""
+    heard = consensus.heard
+    if not heard.any():
+        return None
+    x = probes[torch.from_numpy(consensus.probes[heard])]
+    weight = torch.from_numpy(consensus.confidence[heard]).float()
     weight = weight / weight.mean().clamp(min=1e-6)
     if target == "hard":
-        return Lesson(x, torch.from_numpy(consensus.labels), weight)
-    shares = torch.from_numpy(consensus.counts).float()
-    return Lesson(x, shares / shares.sum(dim=1, keepdim=True).clamp(min=1), weight)
+        return Lesson(x, torch.from_numpy(consensus.labels[heard]), weight)
+    if target == "histogram":
+        shares = torch.from_numpy(consensus.counts[heard]).float()
+    else:
+        shares = torch.from_numpy(consensus.posterior[heard]).pow(POSTERIOR_POWER)
+    return Lesson(x, shares / shares.sum(dim=1, keepdim=True).clamp(min=1e-6), weight)
 
 
 def consensus_loss(net: nn.Module, taught: Lesson, batch: Tensor) -> Tensor:

@@ -15,6 +15,14 @@ def votes(net: nn.Module, x: Tensor) -> np.ndarray:
     return torch.cat(parts).numpy()
 
 
+def probabilities(net: nn.Module, x: Tensor) -> np.ndarray:
+    """Return the softmax over classes: (n, ch, h, w) float32 -> (n, classes) float32."""
+    net.eval()
+    with torch.inference_mode():
+        parts = [net(batch).softmax(dim=1) for batch in torch.split(x, EVALUATE_BATCH)]
+    return torch.cat(parts).numpy()
+
+
 def accuracy(predicted: np.ndarray, truth: np.ndarray) -> float:
     """Return the share of equal entries of two (n,) label arrays."""
     return float((predicted == truth).mean())

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Target = Literal["hard", "histogram"]
+Target = Literal["hard", "histogram", "posterior"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

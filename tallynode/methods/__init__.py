@@ -1,0 +1,12 @@
+"""One small file a method: what a peer sends each round, and what it makes of what all sent."""
+
+from tallynode.methods.fd import FdMethod
+from tallynode.methods.fedavg import FedAvgMethod
+from tallynode.methods.method import Method
+from tallynode.methods.tally import TallyMethod
+
+METHODS: dict[str, type[Method]] = {
+    "tally": TallyMethod,
+    "fd": FdMethod,
+    "fedavg": FedAvgMethod,
+}

@@ -7,6 +7,8 @@ import numpy as np
 from tallynode.protocol import limits
 from tallynode.protocol.coding.ballot import Coding
 
+BALLOTS_MIN = 2  # fewer say nothing that the peer does not know
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -14,13 +16,7 @@ class Held:
 
     coding: Coding
     coded: bytes
-    votes: np.ndarray  # (n,) uint8, or uint16 where there are more classes
-
-    @classmethod
-    def of(cls, coding: Coding, coded: bytes, votes: np.ndarray) -> "Held":
-        """Hold votes in as few bytes as their classes allow."""
-        small = not len(votes) or int(votes.max()) < 256
-        return cls(coding, coded, votes.astype(np.uint8 if small else np.uint16))
+    content: np.ndarray  # votes (n,) uint8 or uint16; in other methods what stands for them
 
 
 @dataclass(slots=True)
@@ -51,19 +47,19 @@ class BallotBox:
         return [(r, rounds[r]) for r in sorted(rounds) if r <= round_]
 
     def usable(self, round_: int) -> tuple[dict[str, np.ndarray], int]:
-        """The votes that count in a round, by origin in sorted order, and how many are of another.
+        """The content that counts in a round, by origin in sorted order; how many are of another.
 
         Each voter counts once: by its ballot of this round, else by the one of the nearest round
         within `staleness`, a later one before an earlier one.
         """
-        votes, late = {}, 0
+        contents, late = {}, 0
         for origin, rounds in sorted(self._held.items()):
             near = [r for r in rounds if abs(r - round_) <= self.staleness]
             if near:
                 best = min(near, key=lambda r: (abs(r - round_), -r))
-                votes[origin] = rounds[best].votes
+                contents[origin] = rounds[best].content
                 late += best != round_
-        return votes, late
+        return contents, late
 
     def forget_before(self, round_: int) -> None:
         """Drop ballots of rounds so old that they are no longer accepted either."""

@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass, field
 
+PAYLOADS = ("ballot", "delta", "soft")  # classes of bytes, beside control
+
 
 @dataclass(slots=True)
 class Counters:
     """Payload bytes by class, and messages refused."""
 
+    payload: str = "ballot"  # the class of this mesh's ballots: ballot | soft | delta
     ballot: int = 0  # published, own and relayed
     relayed: int = 0  # the part of `ballot` that others cast
     control: int = 0
@@ -14,17 +17,13 @@ class Counters:
     received_duplicate: int = 0  # further copies, and ballots that a later one has overtaken
     received_control: int = 0
     refused: int = 0
-    by_coding: dict[str, int] = field(default_factory=dict)  # the votes alone, of what is published
+    by_coding: dict[str, int] = field(default_factory=dict)  # contents alone, of what is published
 
     def fields(self) -> dict[str, object]:
-        """The counters as they stand in a round's record; this method sends no other class."""
+        """The counters as they stand in a round's record."""
+        ballots = {name: self.ballot * (name == self.payload) for name in PAYLOADS}
         return {
-            "payload_bytes": {
-                "ballot": self.ballot,
-                "delta": 0,
-                "soft": 0,
-                "control": self.control,
-            },
+            "payload_bytes": {**ballots, "control": self.control},
             "relayed_bytes": self.relayed,
             "payload_received": {
                 "ballot": self.received_ballot,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tallynode.protocol.tally import Consensus
+from tallynode.protocol.contents import Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,10 +18,10 @@ class Train:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learn:
-    """Learn from a round's consensus (None: from private data alone) and answer with Learned."""
+    """Learn from what a round came to (None: from private data alone), answer with Learned."""
 
     round: int
-    consensus: Consensus | None
+    outcome: Outcome | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

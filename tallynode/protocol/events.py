@@ -39,7 +39,7 @@ class Trained:
     """The trainer finished training for a round and voted."""
 
     round: int
-    votes: np.ndarray  # (probes of the round,) int
+    content: np.ndarray  # votes (probes of the round,) int; what the method sends instead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

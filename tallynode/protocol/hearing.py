@@ -6,8 +6,7 @@ peer.py, decides when a round begins and closes.
 """
 
 from collections.abc import Iterable, Mapping
-
-import numpy as np
+from dataclasses import replace
 
 from tallynode.errors import LocalError, RemoteError
 from tallynode.protocol import effects as ef
@@ -15,9 +14,9 @@ from tallynode.protocol import events as ev
 from tallynode.protocol import wire
 from tallynode.protocol.ballots import BallotBox, Held
 from tallynode.protocol.catching_up import CatchingUp
-from tallynode.protocol.codec import BallotCodec
 from tallynode.protocol.coding import DecodeError
 from tallynode.protocol.coding.ballot import Coding, MissingReference
+from tallynode.protocol.contents import contents_of
 from tallynode.protocol.counters import Counters
 from tallynode.protocol.gossip import Gossip, Seen
 from tallynode.protocol.limits import COMPLAINTS_MAX, REASON_CHARS_MAX
@@ -36,11 +35,11 @@ class Hearing:
 
     def __init__(self, settings: PeerSettings) -> None:
         self._settings = settings
-        self.counters = Counters()
+        self.counters = Counters(settings.payload)
         self.gossip = Gossip(settings.name, settings.reach)
         self.members = Members.of(settings.voters)
         self.box = BallotBox(settings.rounds.staleness if settings.per_round is None else 0)
-        self.codec = BallotCodec(settings, self.box)
+        self.contents = contents_of(settings, self.box)
         self.catching_up = CatchingUp()
         self.lags = Lags(settings.rounds.deadline_min_s, settings.rounds.deadline_max_s)
         self.round = 0  # this peer's own; older ballots than its staleness allows are not kept
@@ -162,7 +161,7 @@ class Hearing:
             topics = (wire.ballot_topic(origin),)
             return [ef.Unsubscribe(neighbour=surplus, topics=topics)] if surplus else []
         try:
-            votes = self.codec.decode(origin, round_, ballot.coding, ballot.votes)
+            held = self.contents.decode(origin, round_, ballot.coding, ballot.body)
         except MissingReference:
             return self._ask(sender, ballot, size)
         except DecodeError as error:
@@ -170,25 +169,22 @@ class Hearing:
                 sender, f"sent a ballot of {origin} that is damaged: {error}"
             ) from error
         self.counters.received_ballot += size
-        return self._accept(sender, ballot, votes, now)
+        return self._accept(sender, ballot, held, now)
 
     def _same(self, known: Held, ballot: Ballot) -> bool:
         """Whether a ballot says what is known; one that cannot be read here proves nothing."""
-        if (known.coding, known.coded) == (ballot.coding, ballot.votes):
+        if (known.coding, known.coded) == (ballot.coding, ballot.body):
             return True
         try:
-            votes = self.codec.decode(ballot.origin, ballot.round, ballot.coding, ballot.votes)
+            again = self.contents.decode(ballot.origin, ballot.round, ballot.coding, ballot.body)
         except DecodeError:
             return True
-        return bool((votes == known.votes).all())
+        return bool((again.content == known.content).all())
 
-    def _accept(
-        self, sender: str, ballot: Ballot, votes: np.ndarray, now: float
-    ) -> list[ef.Effect]:
+    def _accept(self, sender: str, ballot: Ballot, held: Held, now: float) -> list[ef.Effect]:
         """Count a ballot and pass it on, in the bytes in which it came."""
         origin, round_ = ballot.origin, ballot.round
         newest = round_ > self.members.table[origin].latest
-        held = Held.of(ballot.coding, ballot.votes, votes)
         self.box.put(origin, round_, held)
         self.members.heard(origin, round_)
         self.gossip.first(origin, round_, Seen(sender, ballot.hops_left))
@@ -218,7 +214,7 @@ class Hearing:
         topic = wire.answer_topic(sender)
         return [
             self._publish(topic, ask.origin, round_, 0, (coding, coded), retain=False)
-            for round_, coding, coded in self.codec.chain(ask.origin, ask.round)
+            for round_, coding, coded in self.contents.chain(ask.origin, ask.round)
         ]
 
     def _hear_answer(self, sender: str, answer: Ballot, size: int, now: float) -> list[ef.Effect]:
@@ -228,20 +224,20 @@ class Hearing:
             return []  # it came by another road meanwhile
         self.counters.received_ballot += size
         try:
-            votes = self.codec.decode(answer.origin, answer.round, answer.coding, answer.votes)
+            held = self.contents.decode(answer.origin, answer.round, answer.coding, answer.body)
             if answer.round == waiting.round:
-                return self._accept(sender, waiting, votes, now)
+                as_sent = replace(held, coding=waiting.coding, coded=waiting.body)
+                return self._accept(sender, waiting, as_sent, now)
             if self.box.get(answer.origin, answer.round) is None:
-                held = Held.of(answer.coding, answer.votes, votes)
                 self.box.put(answer.origin, answer.round, held)
-            votes = self.codec.decode(waiting.origin, waiting.round, waiting.coding, waiting.votes)
+            held = self.contents.decode(waiting.origin, waiting.round, waiting.coding, waiting.body)
         except MissingReference:
             return []  # the rest of the chain is still to come
         except DecodeError as error:
             raise RemoteError(
                 sender, f"answered with a damaged ballot of {answer.origin}: {error}"
             ) from error
-        return self._accept(sender, waiting, votes, now)
+        return self._accept(sender, waiting, held, now)
 
     def publish(self, origin: str, round_: int, hops_left: int, held: Held) -> ef.Effect:
         """Put the latest ballot of an origin on this peer's outbox."""
@@ -258,14 +254,12 @@ class Hearing:
         *,
         retain: bool = True,
     ) -> ef.Effect:
-        coding, votes = coded
-        ballot = Ballot(
-            origin=origin, round=round_, hops_left=hops_left, coding=coding, votes=votes
-        )
+        coding, body = coded
+        ballot = Ballot(origin=origin, round=round_, hops_left=hops_left, coding=coding, body=body)
         data = wire.encode_ballot(ballot, self._settings.mesh, self._settings.probe_digest)
         of = self.counters
         of.ballot += len(data)
-        of.by_coding[coding.name.lower()] = of.by_coding.get(coding.name.lower(), 0) + len(votes)
+        of.by_coding[coding.name.lower()] = of.by_coding.get(coding.name.lower(), 0) + len(body)
         if origin != self._settings.name:
             of.relayed += len(data)
         return ef.Publish(topic=topic, data=data, retain=retain)

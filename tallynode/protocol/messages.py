@@ -44,13 +44,13 @@ class Hello:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ballot:
-    """One peer's votes of one round, still coded."""
+    """One peer's votes of one round, still coded, or what another method sends in their place."""
 
     origin: str
     round: int
     hops_left: int  # edges that it may still travel
     coding: Coding
-    votes: bytes
+    body: bytes
 
     def __post_init__(self) -> None:
         _check_name(self.origin)

@@ -18,14 +18,10 @@ from tallynode.protocol.counters import Counters
 from tallynode.protocol.hearing import Hearing
 from tallynode.protocol.limits import ROUND_MAX
 from tallynode.protocol.messages import State
-from tallynode.protocol.reliability import reliability
 from tallynode.protocol.rounds import Phase, Turn, probes_of_round, turn
 from tallynode.protocol.settings import PeerSettings
-from tallynode.protocol.tally import Consensus, plurality
 
 BEHIND_ROUNDS = 2  # rounds that the others may be ahead before a round is left open no longer
-RULES = {"plurality": plurality, "reliability": reliability}
-TALLY_MIN = 2  # ballots; fewer say nothing that the peer does not know
 
 
 class Peer:
@@ -133,7 +129,11 @@ class Peer:
         self.hearing.round, self._round_started = restored.round, now
         self.phase = turn(self.phase, Turn.RESUME)
         log = ef.Log(level="info", event="resumed", fields={"round": self.round})
-        return [log, *self._cast(restored.votes, now), *self._due(now)]
+        return [
+            log,
+            *self._cast(self.hearing.contents.restore(restored.body), now),
+            *self._due(now),
+        ]
 
     def _train(self, round_: int, now: float) -> list[ef.Effect]:
         self.hearing.round = max(round_, self._ahead(now))
@@ -147,24 +147,25 @@ class Peer:
         ahead = self._ahead(now)
         if self.settings.per_round is None and ahead >= self.round + BEHIND_ROUNDS:
             self.hearing.round = ahead  # nothing is cast yet: vote where the others are
-        return self._cast(event.votes, now)
+        return self._cast(event.content, now)
 
-    def _cast(self, votes: np.ndarray, now: float) -> list[ef.Effect]:
+    def _cast(self, content: np.ndarray, now: float) -> list[ef.Effect]:
         """Save this round's ballot, then publish it."""
         mine = self.settings
         self._voted, self._asked = now, False
         self.hearing.lags.voted(self.round, now)
-        held = self.hearing.codec.encode(self.round, votes)
+        held = self.hearing.contents.encode(self.round, content)
         self.hearing.box.put(mine.name, self.round, held)
         state = snap.Snapshot(
             mesh=mine.mesh,
             name=mine.name,
             probe_digest=mine.probe_digest,
             round=self.round,
-            votes=votes,
+            count=len(content),
+            body=self.hearing.contents.alone(content),
         )
         return [
-            ef.Save(round=self.round, state=snap.encode(state, mine.classes)),
+            ef.Save(round=self.round, state=snap.encode(state)),
             self.hearing.publish(mine.name, self.round, mine.hops - 1, held),
         ]
 
@@ -200,17 +201,14 @@ class Peer:
         missing = sorted(self._owing(now))
         for name in missing:
             self.hearing.members.missed(name)
-        votes, late = self.hearing.box.usable(self.round)
-        self.hearing.codec.tallied(self.round, votes, late)
-        consensus = None
-        if len(votes) >= TALLY_MIN:
-            rule = RULES[self.settings.tally]
-            consensus = rule(votes, self._probes(), self.settings.classes)
+        given, late = self.hearing.box.usable(self.round)
+        outcome = self.hearing.contents.outcome(self.round, given, late, self._probes())
+        own = given[self.settings.name]
         self._closed = {
-            "voters": len(votes),
+            "voters": len(given),
             "late": late,
-            "closed_by": how if consensus else "alone",
-            "agreement": _agreement(votes[self.settings.name], consensus),
+            "closed_by": how if outcome else "alone",
+            "agreement": outcome.agreement(own) if outcome else None,
         }
         self.phase = turn(self.phase, Turn.CLOSED)
         kept = max(
@@ -218,12 +216,12 @@ class Peer:
         )  # to tally late ones, and to decode
         self.hearing.box.forget_before(self.round - kept)
         logs: list[ef.Effect] = []
-        if (consensus is None) != self._alone:
-            self._alone = consensus is None
+        if (outcome is None) != self._alone:
+            self._alone = outcome is None
             said = "alone, training on private data only" if self._alone else "no longer alone"
             logs.append(ef.Log(level="warning", event=said, fields={"round": self.round}))
         grafts = self.hearing.graft(missing)
-        return [*logs, *grafts, ef.Learn(round=self.round, consensus=consensus)]
+        return [*logs, *grafts, ef.Learn(round=self.round, outcome=outcome)]
 
     def _learned(self, event: ev.Learned, now: float) -> list[ef.Effect]:
         if self.phase is not Phase.LEARNING or event.round != self.round:
@@ -254,8 +252,3 @@ class Peer:
     def _probes(self) -> np.ndarray:
         mine = self.settings
         return probes_of_round(mine.seed, self.round, mine.probes, mine.per_round)
-
-
-def _agreement(own: np.ndarray, consensus: Consensus | None) -> float | None:
-    """Share of a peer's own votes that the tally confirms."""
-    return None if consensus is None else float((own == consensus.labels).mean())

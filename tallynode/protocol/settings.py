@@ -7,6 +7,17 @@ from tallynode.errors import LocalError
 from tallynode.protocol import limits
 from tallynode.protocol.coding import packed
 
+PAYLOADS = {"tally": "ballot", "fd": "soft", "fedavg": "delta"}  # class of bytes, by method
+
+
+def ballot_bytes(method: str, voted: int, classes: int, parameters: int) -> int:
+    """Content of a ballot at most, in bytes."""
+    if method == "fd":
+        return 1 + 4 * voted * classes
+    if method == "fedavg":
+        return 4 * parameters
+    return packed.packed_bytes(voted, classes)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundSettings:
@@ -37,8 +48,11 @@ class PeerSettings:
     probes: int  # public probes in all
     per_round: int | None  # probes sampled a round; None: all
     probe_digest: bytes  # 8 bytes over the probes and the class list
-    method: str  # what must be the same on every peer, in words: "tally"
-    tally: str = "plurality"  # the rule: plurality | reliability
+    method: str  # what must be the same on every peer: tally | fd | fedavg
+    tally: str = "plurality"  # the rule: plurality | reliability | dawid-skene
+    byzantine: int | None = None  # liars that no label may depend on; None: no guard
+    bits: int = 0  # of a soft label's probabilities; 0: float32
+    parameters: int = 0  # of the model, where parameters are what is sent
     coding: str = "context"  # context: the smallest there is | packed: always ceil(log2 C) bits
     common: bool = False  # whether every peer hears every other, so that tallies can be the same
     seed: int  # public; draws the round's probe sample
@@ -50,8 +64,8 @@ class PeerSettings:
             "classes": 2 <= self.classes <= limits.CLASSES_MAX,
             "probes": 1 <= self.probes <= limits.PROBES_MAX,
             "per_round": self.per_round is None or 1 <= self.per_round <= self.probes,
-            "probes a round (their ballot must fit a message)": (
-                packed.packed_bytes(self.per_round or self.probes, self.classes)
+            "what a ballot holds (it must fit a message)": (
+                ballot_bytes(self.method, self.voted, self.classes, self.parameters)
                 <= limits.BALLOT_BYTES_MAX
             ),
             "probe_digest": len(self.probe_digest) == 8,
@@ -60,6 +74,16 @@ class PeerSettings:
         for field, fine in checks.items():
             if not fine:
                 raise LocalError(f"peer settings: {field} is out of range")
+
+    @property
+    def voted(self) -> int:
+        """Probes voted on a round."""
+        return self.per_round or self.probes
+
+    @property
+    def payload(self) -> str:
+        """The class under which ballots stand in the byte counts."""
+        return PAYLOADS[self.method]
 
     @property
     def neighbours(self) -> tuple[str, ...]:

@@ -7,10 +7,9 @@ casts a second one for the same round.
 from dataclasses import dataclass
 
 import msgpack
-import numpy as np
 
 from tallynode.protocol import limits
-from tallynode.protocol.coding import DecodeError, packed
+from tallynode.protocol.coding import DecodeError
 
 VERSION = 1
 
@@ -23,10 +22,11 @@ class Snapshot:
     name: str
     probe_digest: bytes
     round: int
-    votes: np.ndarray  # (probes of the round,) int64
+    count: int  # votes on the ballot, or what stands for them in another method
+    body: bytes  # them, standing alone, as protocol/contents codes them
 
 
-def encode(snapshot: Snapshot, classes: int) -> bytes:
+def encode(snapshot: Snapshot) -> bytes:
     """A snapshot as bytes."""
     fields = [
         VERSION,
@@ -34,33 +34,27 @@ def encode(snapshot: Snapshot, classes: int) -> bytes:
         snapshot.name,
         snapshot.probe_digest,
         snapshot.round,
-        len(snapshot.votes),
-        packed.encode(snapshot.votes, classes),
+        snapshot.count,
+        snapshot.body,
     ]
     return bytes(msgpack.packb(fields))
 
 
-def decode(data: bytes, classes: int) -> Snapshot:
+def decode(data: bytes) -> Snapshot:
     """Bytes -> the snapshot.
 
     Raises:
-        DecodeError: not a snapshot of this version and number of classes.
+        DecodeError: not a snapshot of this version.
     """
     try:
-        version, mesh, name, digest, round_, count, votes = msgpack.unpackb(data)
+        version, mesh, name, digest, round_, count, body = msgpack.unpackb(data)
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise DecodeError("not a peer's state") from error
     if version != VERSION:
         raise DecodeError(f"state of version {version!r:.40}, this peer reads {VERSION}")
-    kinds = {str: (mesh, name), bytes: (digest, votes), int: (round_, count)}
+    kinds = {str: (mesh, name), bytes: (digest, body), int: (round_, count)}
     if not all(type(value) is kind for kind, values in kinds.items() for value in values):
         raise DecodeError("a state with a field of the wrong type")
-    if not (1 <= count <= limits.PROBES_MAX and 1 <= round_ <= limits.ROUND_MAX):
+    if not (1 <= count <= limits.CONTENT_MAX and 1 <= round_ <= limits.ROUND_MAX):
         raise DecodeError("a state with an impossible round or number of votes")
-    return Snapshot(
-        mesh=mesh,
-        name=name,
-        probe_digest=digest,
-        round=round_,
-        votes=packed.decode(votes, count, classes),
-    )
+    return Snapshot(mesh=mesh, name=name, probe_digest=digest, round=round_, count=count, body=body)

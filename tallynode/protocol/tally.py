@@ -1,20 +1,28 @@
 """Ballots in, consensus out: one ballot an identity, counted in integers.
 
-`plurality` is the majority vote of TallyTrain (arXiv 2607.00173): each probe gets the class with
-the most votes; a tie goes to the smallest class index, a rule that every peer can recompute.
-`reliability` (its own file) weighs the votes first. Both work on the *candidates* alone, the
-(probe, class) pairs that somebody voted for, so that cost and memory grow with the ballots and not
-with the number of classes. Ballots are taken in the order of the voters' names: any arrival order
-gives the same bits.
+A rule gives every *candidate*, a (probe, class) pair that somebody voted for, its share of belief;
+the class with the largest share is the probe's label, a tie going to the smallest class, which
+every peer can recompute. The rule of `plurality`, the majority vote of TallyTrain (arXiv
+2607.00173), is the share of the votes; the other rules have files of their own. Cost and memory
+grow with the ballots and not with the number of classes. Ballots are taken in the order of the
+voters' names: any arrival order gives the same bits.
+
+The guard (`byzantine: f`) silences, whatever the rule, each probe on which the label does not lead
+all other classes by more than f votes. Let w lead by more than f, and let a of its votes and b of a
+rival's come from f voters in all who lie: then w leads the rival by more than f - a + b >= 0 votes
+among the honest alone. So f liars, whatever they know and say, can silence a probe, but never give
+it another label than the majority of the honest does.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from tallynode.errors import LocalError
 from tallynode.protocol import limits
+
+SILENT = -1  # the label of a probe that the guard has silenced
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +32,8 @@ class Candidates:
     Pairs are sorted by probe, then class; probe i's are those from starts[i] to starts[i + 1].
     """
 
+    voters: tuple[str, ...]  # sorted
+    classes: int
     votes: np.ndarray  # (voters, n) int64, rows in the order of the voters' names
     pair_of: np.ndarray  # (voters, n) int64, the pair that each vote is for
     probe: np.ndarray  # (m,) int64 in [0, n)
@@ -36,13 +46,21 @@ class Candidates:
         """Gather the ballots of one round, (n,) int each and all over the same probes."""
         if not ballots:
             raise LocalError("a tally needs at least one ballot")
-        votes = np.stack([ballots[name] for name in sorted(ballots)]).astype(np.int64)
+        voters = tuple(sorted(ballots))
+        votes = np.stack([ballots[name] for name in voters]).astype(np.int64)
         n = votes.shape[1]
         keys = np.arange(n, dtype=np.int64) * classes + votes
         pairs, pair_of, count = np.unique(keys, return_inverse=True, return_counts=True)
         probe = pairs // classes
         starts = np.searchsorted(probe, np.arange(n))
-        return cls(votes, pair_of.reshape(votes.shape), probe, pairs % classes, count, starts)
+        pair_of = pair_of.reshape(votes.shape)
+        return cls(voters, classes, votes, pair_of, probe, pairs % classes, count, starts)
+
+    def normalised(self, score: np.ndarray) -> np.ndarray:
+        """(m,) log-likelihoods -> (m,) chances that sum to one over each probe's candidates."""
+        likelihood = np.exp(score - np.maximum.reduceat(score, self.starts)[self.probe])
+        shares: np.ndarray = likelihood / np.add.reduceat(likelihood, self.starts)[self.probe]
+        return shares
 
     def winners(self, weight: np.ndarray) -> np.ndarray:
         """(m,) weights -> (n,) indices of the heaviest pair of each probe, ties to the first."""
@@ -59,49 +77,90 @@ class Candidates:
         return lead
 
 
+Rule = Callable[[Candidates], np.ndarray]  # -> (m,) shares, one over each probe's candidates
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consensus:
     """The tallied labels of one round's probes."""
 
     probes: np.ndarray  # (n,) int64, indices into the probe set, ascending
-    labels: np.ndarray  # (n,) int64, the winning class
-    confidence: np.ndarray  # (n,) float32 in [0, 1]
-    margin: np.ndarray  # (n,) int64, votes by which the winner leads the runner-up
+    labels: np.ndarray  # (n,) int64, the winning class, or SILENT
+    confidence: np.ndarray  # (n,) float32 in [0, 1]; 0 where silent
+    margin: np.ndarray  # (n,) int64, votes by which the winner leads; negative where it trails
+    shares: np.ndarray  # (m,) float64, the rule's belief in each candidate
     candidates: Candidates
-    classes: int
 
     @property
     def voters(self) -> int:
         """Ballots that were tallied."""
-        return len(self.candidates.votes)
+        return len(self.candidates.voters)
+
+    @property
+    def heard(self) -> np.ndarray:
+        """(n,) bool, the probes that have a label."""
+        heard: np.ndarray = self.labels != SILENT
+        return heard
+
+    def agreement(self, own: np.ndarray) -> float | None:
+        """Share of the labels that a peer's own votes (n,) confirm; None: there are none."""
+        heard = self.heard
+        return float((own[heard] == self.labels[heard]).mean()) if heard.any() else None
 
     @property
     def counts(self) -> np.ndarray:
         """(n, classes) int32 votes a class: the paper's histogram, made when it is asked for."""
-        n = len(self.probes)
-        if n * self.classes > limits.HISTOGRAM_CELLS_MAX:
-            raise LocalError(f"a histogram of {n} probes and {self.classes} classes is too large")
-        table = np.zeros((n, self.classes), dtype=np.int32)
-        table[self.candidates.probe, self.candidates.label] = self.candidates.count
+        return self._table(self.candidates.count, np.int32)
+
+    @property
+    def posterior(self) -> np.ndarray:
+        """(n, classes) float32 shares, made when they are asked for."""
+        return self._table(self.shares, np.float32)
+
+    def _table(self, values: np.ndarray, kind: type) -> np.ndarray:
+        n, classes = len(self.probes), self.candidates.classes
+        if n * classes > limits.HISTOGRAM_CELLS_MAX:
+            raise LocalError(f"a histogram of {n} probes and {classes} classes is too large")
+        table: np.ndarray = np.zeros((n, classes), dtype=kind)
+        table[self.candidates.probe, self.candidates.label] = values
         return table
 
 
-def plurality(ballots: Mapping[str, np.ndarray], probes: np.ndarray, classes: int) -> Consensus:
-    """Tally ballots by majority; confidence is the winner's share of the votes.
+def shares_of_votes(candidates: Candidates) -> np.ndarray:
+    """The rule of the majority: each candidate's share of its probe's votes."""
+    shares: np.ndarray = candidates.count / len(candidates.voters)
+    return shares
+
+
+def tally(
+    ballots: Mapping[str, np.ndarray],
+    probes: np.ndarray,
+    classes: int,
+    rule: Rule = shares_of_votes,
+    byzantine: int | None = None,
+) -> Consensus:
+    """Tally the ballots of one round by a rule.
 
     Args:
         ballots: votes of each voter, (n,) int each, all over the same `probes`.
         probes: (n,) int, indices into the probe set.
         classes: number of classes; every vote is in [0, classes).
+        rule: what each candidate is worth; confidence is the winner's.
+        byzantine: liars that no label may depend on; None: no guard.
     """
     candidates = Candidates.of(ballots, classes)
-    winners = candidates.winners(candidates.count)
-    share = candidates.count[winners] / len(ballots)
+    shares = rule(candidates)
+    winners = candidates.winners(shares)
+    labels, confidence = candidates.label[winners], shares[winners].astype(np.float32)
+    margin = candidates.lead(winners)
+    if byzantine is not None:
+        silent = margin <= byzantine
+        labels, confidence = np.where(silent, SILENT, labels), np.where(silent, 0, confidence)
     return Consensus(
         probes=probes,
-        labels=candidates.label[winners],
-        confidence=share.astype(np.float32),
-        margin=candidates.lead(winners),
+        labels=labels,
+        confidence=confidence.astype(np.float32),
+        margin=margin,
+        shares=shares,
         candidates=candidates,
-        classes=classes,
     )

@@ -71,7 +71,7 @@ def encode_ballot(ballot: Ballot, mesh: str, probe_digest: bytes) -> bytes:
         ballot.hops_left,
         int(ballot.coding),
     ]
-    return bytes(msgpack.packb(head)) + ballot.votes
+    return bytes(msgpack.packb(head)) + ballot.body
 
 
 def encode_ask(ask: Ask, mesh: str) -> bytes:
@@ -144,7 +144,7 @@ def _is_name(value: object) -> bool:
     )
 
 
-def _ballot(head: list[Any], votes: bytes, sender: str, mesh: str, probe_digest: bytes) -> Ballot:
+def _ballot(head: list[Any], body: bytes, sender: str, mesh: str, probe_digest: bytes) -> Ballot:
     if len(head) != 7:
         raise RemoteError(sender, f"sent a ballot with {len(head)} fields")
     _, tag, origin, round_, probes, hops_left, coding = head
@@ -161,7 +161,7 @@ def _ballot(head: list[Any], votes: bytes, sender: str, mesh: str, probe_digest:
     if not _is_count(coding, 0, max(Coding)):
         raise RemoteError(sender, f"sent a ballot of {origin} in an unknown coding")
     return Ballot(
-        origin=origin, round=round_, hops_left=hops_left, coding=Coding(coding), votes=votes
+        origin=origin, round=round_, hops_left=hops_left, coding=Coding(coding), body=body
     )
 
 

@@ -13,9 +13,10 @@ from tallynode.errors import DataError
 from tallynode.learning import evaluate, models, train
 from tallynode.learning.data import PeerData, load_peer_data
 from tallynode.learning.settings import DataSettings, TrainSettings
-from tallynode.methods.alone import alone
-from tallynode.methods.tally import Metrics, TallyMethod, learner_weights
-from tallynode.protocol.tally import plurality
+from tallynode.methods.copies import learner_weights
+from tallynode.methods.method import Metrics
+from tallynode.methods.tally import TallyMethod
+from tallynode.protocol.tally import tally
 
 DATA = DataSettings(source="digits", probes=500, per_peer=125, dirichlet=0.1)
 SETTINGS = TrainSettings(learning_rate=1e-2)
@@ -44,7 +45,7 @@ def _mesh(parts: Sequence[PeerData], settings: TrainSettings) -> list[TallyMetho
 def _round(mesh: Sequence[TallyMethod], number: int, probes: np.ndarray = PROBES) -> list[Metrics]:
     """Every peer hears every ballot."""
     ballots = {str(index): peer.train(number, probes) for index, peer in enumerate(mesh)}
-    consensus = plurality(ballots, probes, 10)
+    consensus = tally(ballots, probes, 10)
     return [peer.learn(number, consensus) for peer in mesh]
 
 
@@ -52,14 +53,18 @@ def _same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
+def alone(data: PeerData, index: int, rounds: int) -> list[Metrics]:
+    """The twin that never votes and never hears anybody, one copy and no more."""
+    single = replace(SETTINGS, witness=False)
+    method = TallyMethod(data, single, classes=10, seed=3, index=index)
+    return [method.learn(number, None) for number in range(rounds)]
+
+
 def test_the_mesh_gains_25_points_over_the_same_peers_alone(parts: list[PeerData]) -> None:
     """Strong label skew, twelve rounds, plurality of witnesses: what the project is for."""
     mesh = _mesh(parts, SETTINGS)
     together = [_round(mesh, number) for number in range(12)][-1]
-    single = [
-        list(alone(data, SETTINGS, classes=10, seed=3, index=index, rounds=12))[-1]
-        for index, data in enumerate(parts)
-    ]
+    single = [alone(data, index, 12)[-1] for index, data in enumerate(parts)]
     gain = np.mean([m.accuracy for m in together]) - np.mean([m.accuracy for m in single])
     assert gain > 0.25
     assert together[0].tally_accuracy is not None
@@ -105,7 +110,7 @@ def test_resumed_equals_uninterrupted(
     results = []
     for peer in (whole, resumed):
         heard = ballots or {"0": peer.train(2, PROBES), "1": np.zeros(500, dtype=np.int64)}
-        metrics = [peer.learn(2, plurality(heard, PROBES, 10))]
+        metrics = [peer.learn(2, tally(heard, PROBES, 10))]
         votes = peer.train(3, PROBES)
         metrics.append(peer.learn(3, None))
         results.append((metrics, votes.tolist()))
@@ -141,9 +146,7 @@ def test_the_baseline_is_the_learner_that_hears_nobody(parts: list[PeerData]) ->
     """`alone`, a learner without consensus, its witness and a single copy are bit for bit equal."""
     peer = TallyMethod(parts[0], SETTINGS, classes=10, seed=3, index=0)
     single = TallyMethod(parts[0], replace(SETTINGS, witness=False), classes=10, seed=3, index=0)
-    for number, baseline in enumerate(
-        alone(parts[0], SETTINGS, classes=10, seed=3, index=0, rounds=3)
-    ):
+    for number, baseline in enumerate(alone(parts[0], 0, 3)):
         peer.train(number, PROBES)
         single.train(number, PROBES)
         assert peer.learn(number, None) == baseline
@@ -170,7 +173,7 @@ def test_a_witness_never_hears_the_consensus(parts: list[PeerData]) -> None:
     for number in range(2):
         assert np.array_equal(one.train(number, PROBES), two.train(number, PROBES))
         for peer, said in ((one, 0), (two, 9)):
-            peer.learn(number, plurality({"a": np.full(500, said)}, PROBES, 10))
+            peer.learn(number, tally({"a": np.full(500, said)}, PROBES, 10))
     assert not torch.equal(one.state()["learner.net.1.weight"], two.state()["learner.net.1.weight"])
 
 
@@ -178,7 +181,7 @@ def test_local_steps_replace_epochs(parts: list[PeerData]) -> None:
     """With `local_steps` a round takes that many optimiser steps, with and without a consensus."""
     settings = replace(SETTINGS, local_steps=5)
     peer = TallyMethod(parts[0], settings, classes=10, seed=3, index=0)
-    consensus = plurality({"a": peer.train(0, PROBES)}, PROBES, 10)
+    consensus = tally({"a": peer.train(0, PROBES)}, PROBES, 10)
     peer.learn(0, consensus)
     assert peer.state()["witness.adam.0.step"] == 5
     assert peer.state()["learner.adam.0.step"] == 5
@@ -188,16 +191,22 @@ def test_local_steps_replace_epochs(parts: list[PeerData]) -> None:
 
 def test_a_consensus_on_no_probe_teaches_nothing(parts: list[PeerData]) -> None:
     """Where every probe is silenced the learner trains alone instead of dividing by nothing."""
-    one, two = (TallyMethod(parts[0], SETTINGS, classes=10, seed=3, index=0) for _ in range(2))
+    two = TallyMethod(parts[0], SETTINGS, classes=10, seed=3, index=0)
     nothing = np.zeros(0, dtype=np.int64)
-    assert one.learn(0, plurality({"a": nothing}, nothing, 10)) == two.learn(0, None)
+    silent = tally({"a": np.zeros(500, dtype=np.int64)}, PROBES, 10, byzantine=1)
+    baseline = two.learn(0, None)
+    for consensus in (tally({"a": nothing}, nothing, 10), silent):
+        one = TallyMethod(parts[0], SETTINGS, classes=10, seed=3, index=0)
+        taught = one.learn(0, consensus)
+        assert (taught.accuracy, taught.loss) == (baseline.accuracy, baseline.loss)
+        assert taught.tally_accuracy is None
 
 
 def test_what_is_not_known_is_not_measured(parts: list[PeerData]) -> None:
     """Without labels of the probes the tally has no accuracy; without a consensus neither."""
     blind = replace(parts[0], probe_labels=None)
     peer = TallyMethod(blind, SETTINGS, classes=10, seed=3, index=0)
-    consensus = plurality({"a": peer.train(0, PROBES)}, PROBES, 10)
+    consensus = tally({"a": peer.train(0, PROBES)}, PROBES, 10)
     assert peer.learn(0, consensus).tally_accuracy is None
     peer = TallyMethod(parts[0], SETTINGS, classes=10, seed=3, index=0)
     metrics = peer.learn(0, None)

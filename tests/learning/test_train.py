@@ -1,7 +1,5 @@
 """Nets, batches, losses and measures: the pieces that a method is made of."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 import torch
@@ -11,6 +9,7 @@ from tallynode.errors import ConfigError
 from tallynode.learning import distil, evaluate, models, train
 from tallynode.learning.samples import Samples
 from tallynode.learning.torchvision_cure import import_torchvision
+from tallynode.protocol.tally import tally
 
 
 @pytest.mark.parametrize(
@@ -95,37 +94,46 @@ def test_an_absent_class_keeps_a_finite_prior() -> None:
     assert torch.allclose(prior, torch.tensor([3 / 3.5, 0.5 / 3.5]))
 
 
-@dataclass
-class _Tally:
-    labels: np.ndarray
-    confidence: np.ndarray
-    counts: np.ndarray
-
-
-TALLY = _Tally(
-    labels=np.array([0, 1]),
-    confidence=np.array([0.75, 0.25], dtype=np.float32),
-    counts=np.array([[3, 1, 0], [1, 1, 1]], dtype=np.int32),
-)
+VOTES = {"a": [0, 1], "b": [0, 1], "c": [0, 0], "d": [1, 2]}  # shares 3/4, 1/4 and 1/4, 2/4, 1/4
+BALLOTS = {name: np.array(votes) for name, votes in VOTES.items()}
+TALLY = tally(BALLOTS, np.array([1, 2]), 3)
 
 
 def test_a_lesson_weighs_probes_by_confidence_and_has_the_asked_target() -> None:
-    """Weights average one; `hard` teaches the winner, `histogram` the shares of the votes."""
-    x = torch.zeros(2, 1, 1, 1)
-    hard = distil.lesson(x, TALLY, "hard")
-    soft = distil.lesson(x, TALLY, "histogram")
-    assert hard.weight.tolist() == soft.weight.tolist() == [1.5, 0.5]
+    """Weights average one; the winner, the shares of the votes or the tempered belief is taught."""
+    x = torch.arange(3.0).view(3, 1, 1, 1)
+    hard, histogram, posterior = (
+        distil.lesson(x, TALLY, target) for target in ("hard", "histogram", "posterior")
+    )
+    assert hard
+    assert histogram
+    assert posterior
+    assert hard.weight.tolist() == posterior.weight.tolist() == pytest.approx([1.2, 0.8])
+    assert hard.x.flatten().tolist() == [1, 2]
     assert hard.target.tolist() == [0, 1]
-    assert torch.allclose(soft.target, torch.tensor([[0.75, 0.25, 0], [1 / 3, 1 / 3, 1 / 3]]))
+    shares = torch.tensor([[0.75, 0.25, 0], [0.25, 0.5, 0.25]])
+    assert torch.allclose(histogram.target, shares)
+    tempered = shares**distil.POSTERIOR_POWER
+    assert torch.allclose(posterior.target, tempered / tempered.sum(dim=1, keepdim=True))
+
+
+def test_a_silenced_probe_is_not_taught() -> None:
+    """The guard leaves the probe with two votes of lead; where it leaves none, no lesson."""
+    x = torch.arange(3.0).view(3, 1, 1, 1)
+    guarded = distil.lesson(x, tally(BALLOTS, np.array([1, 2]), 3, byzantine=1), "hard")
+    assert guarded
+    assert (guarded.x.flatten().tolist(), guarded.target.tolist()) == ([1], [0])
+    assert distil.lesson(x, tally(BALLOTS, np.array([1, 2]), 3, byzantine=2), "hard") is None
 
 
 def test_the_consensus_loss_is_the_weighted_mean() -> None:
-    """One probe of weight 1.5 and one of 0.5: the loss is their weighted cross-entropies' mean."""
-    logits = torch.tensor([[2.0, 0, 0], [0, 2.0, 1.0]])
+    """One probe of weight 1.2 and one of 0.8: the loss is their weighted cross-entropies' mean."""
+    logits = torch.tensor([[9.0, 9, 9], [2.0, 0, 0], [0, 2.0, 1.0]])
     net = nn.Flatten()  # hands its input on as logits
-    taught = distil.lesson(logits.view(2, 3, 1, 1), TALLY, "hard")
-    each = torch.logsumexp(logits, dim=1) - 2
-    expected = (1.5 * each[0] + 0.5 * each[1]) / 2
+    taught = distil.lesson(logits.view(3, 3, 1, 1), TALLY, "hard")
+    assert taught
+    each = torch.logsumexp(logits[1:], dim=1) - 2
+    expected = (1.2 * each[0] + 0.8 * each[1]) / 2
     assert torch.isclose(distil.consensus_loss(net, taught, torch.tensor([0, 1])), expected)
 
 

@@ -51,7 +51,7 @@ async def test_garbage_is_refused_and_counted(lab: Any, home: Any, free_ports: l
     probes = assemble.parts(load_mesh(file), "a").settings.probe_digest
 
     def ballot(*, origin: str = "b", mesh: str = lab.mesh, digest: bytes = probes) -> bytes:
-        cast = Ballot(origin=origin, round=1, hops_left=0, coding=Coding.PACKED, votes=b"\0")
+        cast = Ballot(origin=origin, round=1, hops_left=0, coding=Coding.PACKED, body=b"\0")
         return wire.encode_ballot(cast, mesh, digest)
 
     bad = {

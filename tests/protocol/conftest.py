@@ -107,7 +107,7 @@ class Play:
         for name in names or self.names:
             restored = None
             if name in self.saved:
-                restored = snapshot.decode(self.saved[name], self.settings[name].classes)
+                restored = snapshot.decode(self.saved[name])
             self.peers[name] = Peer(self.settings[name], restored)
             self._retained[name].clear()
             self._at(0.0, name, ev.Started())
@@ -257,7 +257,7 @@ class Play:
         match effect:
             case ef.Train(round=round_, probes=probes):
                 votes = vote_of(self.names.index(name), probes)
-                trained = ev.Trained(round=round_, votes=votes)
+                trained = ev.Trained(round=round_, content=votes)
                 self._at(self._train_s.get(name, 0.1), name, trained)
             case ef.Learn(round=round_):
                 self._at(0.05, name, ev.Learned(round=round_, metrics={"accuracy": 0.5}))

@@ -39,7 +39,7 @@ def test_in_steady_state_ballots_refer_to_the_tally_and_nobody_asks(play: MakePl
     for name in EIGHT:
         last = mesh.ballots(name)[-1]
         assert last.coding is Coding.TALLY
-        assert len(last.votes) * 10 < packed.packed_bytes(600, 3)
+        assert len(last.body) * 10 < packed.packed_bytes(600, 3)
         assert asks(mesh, name) == []
         assert [r["voters"] for r in mesh.reports(name).values()] == [8] * 12
         assert {r["closed_by"] for r in mesh.reports(name).values()} == {"all"}
@@ -124,8 +124,8 @@ def test_an_answer_to_no_question_changes_nothing(play: MakePlay) -> None:
     mesh = play(RING, rounds=ENDLESS, overrides={"*": PROBES})
     mesh.start()
     mesh.run(until=lambda: mesh.round_of("p0") == 4)
-    votes = packed.encode(mesh.peers["p0"].hearing.box.get("p0", 3).votes, 3)
-    forged = Ballot(origin="p3", round=99, hops_left=0, coding=Coding.PACKED, votes=votes)
+    votes = packed.encode(mesh.peers["p0"].hearing.box.get("p0", 3).content, 3)
+    forged = Ballot(origin="p3", round=99, hops_left=0, coding=Coding.PACKED, body=votes)
     data = wire.encode_ballot(forged, "play", bytes(range(8)))
     mesh.tell("p0", ev.Received(neighbour="p1", topic="a/p0", data=data))
     assert mesh.peers["p0"].hearing.box.get("p3", 99) is None
@@ -141,7 +141,7 @@ def test_a_ballot_that_cannot_be_read_yet_is_bounded(
     name = (1 << 12).to_bytes(2, "big")
     for round_ in range(1, 200):
         ballot = Ballot(
-            origin="b", round=round_, hops_left=0, coding=Coding.HISTORY, votes=name + b"x"
+            origin="b", round=round_, hops_left=0, coding=Coding.HISTORY, body=name + b"x"
         )
         data = wire.encode_ballot(ballot, "play", bytes(range(8)))
         peer.step(ev.Received(neighbour="b", topic="v/b", data=data), 0.2)

@@ -41,7 +41,7 @@ def test_both_learn_the_same_consensus(play: MakePlay) -> None:
     mesh = play(RING, rounds=RoundSettings(count=2))
     mesh.start()
     mesh.run(until=mesh.finished)
-    lessons = [mesh.did(name, ef.Learn)[1].consensus for name in EIGHT]
+    lessons = [mesh.did(name, ef.Learn)[1].outcome for name in EIGHT]
     for other in lessons[1:]:
         assert np.array_equal(other.labels, lessons[0].labels)
         assert np.array_equal(other.counts, lessons[0].counts)
@@ -135,7 +135,7 @@ def test_sampled_probes_are_the_same_on_every_peer(play: MakePlay) -> None:
         expected = probes_of_round(7, round_, 12, 4)
         for name in EIGHT:
             asked = {t.round: t.probes for t in mesh.did(name, ef.Train)}
-            learnt = {t.round: t.consensus for t in mesh.did(name, ef.Learn)}
+            learnt = {t.round: t.outcome for t in mesh.did(name, ef.Learn)}
             assert np.array_equal(asked[round_], expected)
             assert np.array_equal(learnt[round_].probes, expected)
             assert np.array_equal(learnt[round_].labels, expected % 3)
@@ -214,10 +214,10 @@ def test_answers_for_another_round_are_our_own_bug(peer_settings: Callable[..., 
     peer.step(ev.Started(), 0.0)
     votes = np.zeros(12, dtype=np.int64)
     with pytest.raises(LocalError, match="votes for round 1 in round 0"):
-        peer.step(ev.Trained(round=1, votes=votes), 0.0)
+        peer.step(ev.Trained(round=1, content=votes), 0.0)
     peer.step(ev.LinkUp(neighbour="b"), 0.0)
     with pytest.raises(LocalError, match="votes for round 2 in round 1"):
-        peer.step(ev.Trained(round=2, votes=votes), 0.0)
+        peer.step(ev.Trained(round=2, content=votes), 0.0)
     with pytest.raises(LocalError, match="learned round 1 in round 1"):
         peer.step(ev.Learned(round=1, metrics={}), 0.0)
     with pytest.raises(LocalError, match="z is no neighbour of a"):

@@ -29,7 +29,7 @@ def ballot(origin: str, round_: int, votes: np.ndarray, hops_left: int = 0) -> b
     """A ballot of the play's mesh as bytes."""
     coded = packed.encode(votes, 3)
     message = Ballot(
-        origin=origin, round=round_, hops_left=hops_left, coding=Coding.PACKED, votes=coded
+        origin=origin, round=round_, hops_left=hops_left, coding=Coding.PACKED, body=coded
     )
     return wire.encode_ballot(message, "play", DIGEST)
 
@@ -43,7 +43,7 @@ def test_a_peer_alone_trains_and_says_so_once(play: MakePlay) -> None:
     reports = mesh.reports("a")
     assert {r["closed_by"] for r in reports.values()} == {"alone"}
     assert {r["agreement"] for r in reports.values()} == {None}
-    assert all(learn.consensus is None for learn in mesh.did("a", ef.Learn))
+    assert all(learn.outcome is None for learn in mesh.did("a", ef.Learn))
     assert mesh.said("a").count("alone, training on private data only") == 1
     assert 3.0 < mesh.now < 5.0, "it began at start_within and waited for nobody"
 
@@ -179,9 +179,9 @@ def test_a_peer_left_behind_closes_its_round_and_follows(
         peer.step(ev.LinkUp(neighbour=neighbour), 1.0)
     for origin in "bcd":
         hear(origin, 1)
-    peer.step(ev.Trained(round=1, votes=votes), 1.0)
+    peer.step(ev.Trained(round=1, content=votes), 1.0)
     peer.step(ev.Learned(round=1, metrics={}), 1.0)
-    peer.step(ev.Trained(round=2, votes=votes), 1.0)
+    peer.step(ev.Trained(round=2, content=votes), 1.0)
     assert hear("b", 4) == [], "one voice ahead is not enough"
     assert [type(e) for e in hear("c", 4)] == [ef.Learn], "d still owes its ballot of round 2"
     report, train = peer.step(ev.Learned(round=2, metrics={}), 1.0)
@@ -224,7 +224,7 @@ def test_done_is_done_after_a_restart(play: MakePlay) -> None:
     mesh = play(PAIR, rounds=RoundSettings(count=3))
     mesh.start()
     mesh.run(until=mesh.finished)
-    state = snapshot.decode(mesh.saved["a"], 3)
+    state = snapshot.decode(mesh.saved["a"])
     assert state.round == 3
     mesh.effects.clear()
     mesh.start("a")

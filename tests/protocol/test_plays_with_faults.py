@@ -29,7 +29,7 @@ def ballot(origin: str, round_: int, votes: np.ndarray, hops_left: int = 0) -> b
     """A ballot of the play's mesh as bytes."""
     coded = packed.encode(votes, 3)
     message = Ballot(
-        origin=origin, round=round_, hops_left=hops_left, coding=Coding.PACKED, votes=coded
+        origin=origin, round=round_, hops_left=hops_left, coding=Coding.PACKED, body=coded
     )
     return wire.encode_ballot(message, "play", DIGEST)
 
@@ -116,11 +116,11 @@ def test_an_origin_missing_at_the_close_is_read_everywhere(
     for by, origin in (("b", "b"), ("c", "c"), ("b", "d")):
         hear(by, origin, 1)
     assert hear("c", "d", 1) == [ef.Unsubscribe(neighbour="c", topics=("v/d",))]
-    peer.step(ev.Trained(round=1, votes=votes), 1.0)
+    peer.step(ev.Trained(round=1, content=votes), 1.0)
     peer.step(ev.Learned(round=1, metrics={}), 1.0)
     hear("b", "b", 2)
     hear("c", "c", 2)
-    effects = peer.step(ev.Trained(round=2, votes=votes), 1.0)
+    effects = peer.step(ev.Trained(round=2, content=votes), 1.0)
     assert ef.Subscribe(neighbour="c", topics=("v/d",)) in effects
     assert isinstance(effects[-1], ef.Learn)
 
@@ -154,7 +154,7 @@ def test_a_peer_that_comes_back_after_ten_rounds_joins_the_others(
     mesh.run(until=lambda: min(mesh.round_of(n) for n in EIGHT) == 30)
     seen: dict[int, bytes] = {}
     for ballot in mesh.ballots("p4"):
-        assert seen.setdefault(ballot.round, ballot.votes) == ballot.votes
+        assert seen.setdefault(ballot.round, ballot.body) == ballot.body
     rounds = [b.round for b in mesh.ballots("p4")]
     assert rounds == sorted(rounds)
     assert not {8, 9, 10, 11, 12, 13} & set(rounds), "it did not plod through what is over"

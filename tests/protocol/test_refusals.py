@@ -35,7 +35,7 @@ def ballot(mesh: str = "play", digest: bytes = DIGEST, **changes: Any) -> bytes:
         "round": 1,
         "hops_left": 0,
         "coding": Coding.PACKED,
-        "votes": packed.encode(ZEROS, 3),
+        "body": packed.encode(ZEROS, 3),
     }
     return wire.encode_ballot(Ballot(**(fields | changes)), mesh, digest)
 
@@ -66,8 +66,8 @@ REFUSED = [
     (ballot(), "h", "b", "sent a ballot on topic 'h'"),
     (ballot(mesh="other"), "v/c", "b", "belongs to another mesh"),
     (ballot(digest=bytes(8)), "v/c", "b", "on another probe set"),
-    (ballot(votes=packed.encode(ZEROS, 3)[:-1]), "v/c", "b", "damaged: 2 bytes for 12 votes"),
-    (ballot(votes=b"\xff" * 3), "v/c", "b", "damaged: a vote is not below 3"),
+    (ballot(body=packed.encode(ZEROS, 3)[:-1]), "v/c", "b", "damaged: 2 bytes for 12 votes"),
+    (ballot(body=b"\xff" * 3), "v/c", "b", "damaged: a vote is not below 3"),
     (ballot()[:9], "v/c", "b", "bytes that are not a message"),
     (b"", "v/c", "b", "bytes that are not a message"),
     (b"\x97\x21" + ballot()[2:], "v/c", "b", "speaks wire version 2, this peer 1"),
@@ -98,13 +98,13 @@ def test_each_is_refused_counted_and_said_once(
 def test_a_second_ballot_for_a_round_is_refused_and_the_first_kept(peer: Peer) -> None:
     """Equivocation changes nothing, and the one who cast both is named."""
     assert hear(peer, ballot()) == []
-    (log,) = hear(peer, ballot(votes=packed.encode(ZEROS + 1, 3)))
+    (log,) = hear(peer, ballot(body=packed.encode(ZEROS + 1, 3)))
     assert isinstance(log, ef.Log)
     assert log.fields["peer"] == "c"
     assert "two different ballots (the later came by b)" in str(log.fields["why"])
     held = peer.hearing.box.get("c", 1)
     assert held is not None
-    assert held.votes.tolist() == [0] * 12
+    assert held.content.tolist() == [0] * 12
     assert hear(peer, ballot()) == []
     assert peer.counters.refused == 1
 

@@ -5,8 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tallynode.protocol.reliability import ITERATIONS, RECALL_PRIOR, SURE, VOTE_PRIOR, reliability
-from tallynode.protocol.tally import plurality
+from tallynode.protocol.reliability import ITERATIONS, RECALL_PRIOR, SURE, VOTE_PRIOR, Reliability
+from tallynode.protocol.tally import Consensus, tally
+
+
+def reliability(ballots: dict[str, np.ndarray], probes: np.ndarray, classes: int) -> Consensus:
+    """Tally by the rule, nothing being known of the voters."""
+    return tally(ballots, probes, classes, Reliability())
 
 
 def dense_twin(ballots: dict[str, np.ndarray], classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -110,7 +115,7 @@ def test_it_finds_whom_to_believe() -> None:
     for seed in range(5):
         ballots, truth = skewed(10, 2000, 10, 4, seed)
         probes = np.arange(len(truth))
-        majority = (plurality(ballots, probes, 10).labels == truth).mean()
+        majority = (tally(ballots, probes, 10).labels == truth).mean()
         gains.append((reliability(ballots, probes, 10).labels == truth).mean() - majority)
     assert np.mean(gains) > 0.1
 

@@ -119,7 +119,7 @@ def test_the_frontier_is_the_second_highest_round() -> None:
 
 def held(vote: int) -> Held:
     """A ballot of one vote."""
-    return Held.of(Coding.PACKED, bytes([vote]), np.array([vote]))
+    return Held(Coding.PACKED, bytes([vote]), np.array([vote]))
 
 
 def test_a_voter_counts_once_by_its_nearest_round() -> None:

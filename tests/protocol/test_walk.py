@@ -61,7 +61,7 @@ class Walk:
 
     def begin(self) -> None:
         """Start the process from its disk."""
-        restored = None if self.saved is None else snapshot.decode(self.saved, self.of.classes)
+        restored = None if self.saved is None else snapshot.decode(self.saved)
         self.peer = Peer(self.of, restored)
         self.linked: set[str] = set()
         self.job: ef.Train | ef.Learn | None = None
@@ -98,8 +98,8 @@ class Walk:
                 assert any(isinstance(e, ef.Save) and e.round == ballot.round for e in earlier)
                 held = self.peer.hearing.box.get("a", ballot.round)
                 assert held is not None
-                assert held.coded == ballot.votes
-                votes = held.votes.tolist()
+                assert held.coded == ballot.body
+                votes = held.content.tolist()
                 assert self.cast.setdefault(ballot.round, votes) == votes
             case ef.Subscribe(neighbour=n) | ef.Unsubscribe(neighbour=n):
                 assert n in self.linked
@@ -123,7 +123,7 @@ class Walk:
         job, self.job = self.job, None
         if isinstance(job, ef.Train):
             votes = (job.probes + job.round) % 3
-            self.step(ev.Trained(round=job.round, votes=votes))
+            self.step(ev.Trained(round=job.round, content=votes))
         elif isinstance(job, ef.Learn):
             self.step(ev.Learned(round=job.round, metrics={}))
 
@@ -176,7 +176,7 @@ class Walk:
             round=round_,
             hops_left=hops,
             coding=Coding.PACKED,
-            votes=packed.encode(votes, 3),
+            body=packed.encode(votes, 3),
         )
         data = wire.encode_ballot(ballot, "play", DIGEST)
         self.step(ev.Received(neighbour=sender, topic=f"v/{origin}", data=data))

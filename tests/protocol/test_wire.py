@@ -29,7 +29,7 @@ ballots = st.builds(
     round=st.integers(1, limits.ROUND_MAX),
     hops_left=st.integers(0, limits.HOPS_MAX),
     coding=st.just(Coding.PACKED),
-    votes=st.binary(max_size=400),
+    body=st.binary(max_size=400),
 )
 hellos = st.builds(
     Hello,
@@ -53,7 +53,7 @@ def test_golden_ballots(vector: dict[str, Any]) -> None:
         round=vector["round"],
         hops_left=vector["hops_left"],
         coding=Coding(vector["coding"]),
-        votes=coded,
+        body=coded,
     )
     data = bytes.fromhex(vector["hex"])
     assert wire.encode_ballot(ballot, vector["mesh"], digest).hex() == data.hex()
@@ -249,7 +249,7 @@ def test_too_many_bytes_are_refused_unread() -> None:
 
 def test_impossible_messages_of_our_own_crash() -> None:
     """A name, round or hop count out of range is our own bug, seen when the message is built."""
-    good: dict[str, Any] = {"origin": "a", "round": 1, "hops_left": 0, "votes": b""}
+    good: dict[str, Any] = {"origin": "a", "round": 1, "hops_left": 0, "body": b""}
     cases: list[tuple[dict[str, Any], str]] = [
         ({"origin": ""}, "name must have"),
         ({"origin": "ä" * 17}, "name must have"),

@@ -27,12 +27,14 @@ FAR = 1 << 15
 
 
 class Coding(IntEnum):
-    """How a ballot's votes are coded."""
+    """How a ballot's content is coded; up to TALLY it is votes."""
 
     PACKED = 0
     ALONE = 1
     HISTORY = 2
     TALLY = 3
+    SOFT = 4  # no votes: soft labels, see soft.py
+    FLOATS = 5  # no votes: parameters
 
 
 class MissingReference(DecodeError):

@@ -94,7 +94,7 @@ def decode(
     bits, mode = data[0] % 32, data[0] >> 5
     if bits == FLOAT and not mode:
         return bits, _floats(data[1:], count, classes)
-    if bits == 1 and mode in list(ballot.Coding):
+    if bits == 1 and mode <= ballot.Coding.TALLY:
         reference = _votes_before(history)
         votes = ballot.decode(ballot.Coding(mode), data[1:], count, classes, reference)
         return bits, (votes[:, None] == np.arange(classes)).astype(np.int64)

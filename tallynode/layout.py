@@ -1,0 +1,79 @@
+"""Who neighbours whom in a configured mesh, and what that means for its tally."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tallynode.config import Mesh
+from tallynode.protocol import graph
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The graph of one mesh."""
+
+    neighbours: Mapping[str, tuple[str, ...]]  # of each peer, sorted
+    heard: Mapping[str, int]  # other peers whose ballots can reach each peer
+    common: bool  # whether every peer hears every other
+
+    @classmethod
+    def of(cls, mesh: Mesh) -> "Layout":
+        """Lay the mesh's graph out."""
+        neighbours = graph.adjacency(mesh.names, edges(mesh))
+        heard = {}
+        for name in mesh.names:
+            far = graph.distances(name, neighbours)
+            heard[name] = sum(0 < hops <= mesh.hops for hops in far.values())
+        others = len(mesh.names) - 1
+        return cls(neighbours, heard, all(count == others for count in heard.values()))
+
+    def warnings(self) -> list[str]:
+        """What a person should know of this graph before they trust its tally, in plain words."""
+        if len(self.heard) < 2:
+            return []
+        alone = [name for name, count in self.heard.items() if not count]
+        two = [name for name, count in self.heard.items() if count == 1]
+        loose = [n for n, of in self.neighbours.items() if len(of) == 1 and n not in two]
+        pieces = [piece for piece in self._pieces() if len(piece) > 1]
+        said = {
+            "hear nobody: there is nothing to tally, they learn from private data alone": alone,
+            "hear one peer only: two ballots cannot tell who is right where they differ": two,
+            "have one neighbour only: where that one falls out, they are alone": loose,
+        }
+        found = [f"{_list(names)} {what}" for what, names in said.items() if names]
+        if len(pieces) > 1:
+            parts = "; ".join(map(_list, pieces))
+            found.append(f"the graph is in pieces, each tallies on its own: {parts}")
+        return found
+
+    def _pieces(self) -> list[list[str]]:
+        left, pieces = list(self.neighbours), []
+        while left:
+            piece = sorted(graph.distances(left[0], self.neighbours))
+            pieces.append(piece)
+            left = [name for name in left if name not in piece]
+        return pieces
+
+
+def _list(names: list[str]) -> str:
+    shown = ", ".join(names[:4])
+    return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"
+
+
+def edges(mesh: Mesh) -> graph.Edges:
+    """Who neighbours whom in this mesh."""
+    names, settings = mesh.names, mesh.graph
+    match settings.kind:
+        case "ring":
+            return graph.ring(names)
+        case "torus":
+            return graph.torus(names, settings.rows or 0, settings.cols or 0)
+        case "small-world":
+            return graph.small_world(names, settings.degree or 0, settings.rewire or 0.0, mesh.seed)
+        case "random-regular":
+            return graph.random_regular(names, settings.degree or 0, mesh.seed)
+        case "complete":
+            return graph.complete(names)
+        case "star":
+            return graph.star(names)
+        case "custom":
+            return graph.of_pairs(settings.edges or ())

@@ -1,0 +1,39 @@
+"""One net with its optimiser: what a method trains, saves and loads."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Copy:
+    """One net with its optimiser."""
+
+    def __init__(self, net: nn.Module, learning_rate: float) -> None:
+        self.net = net
+        self.optimiser = torch.optim.Adam(net.parameters(), lr=learning_rate, fused=True)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return weights and moments, cloned."""
+        tensors = {f"net.{key}": value for key, value in self.net.state_dict().items()}
+        for number, moments in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"adam.{number}.{key}": value for key, value in moments.items()}
+        return {key: value.detach().clone() for key, value in tensors.items()}
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Restore what `state` returned."""
+        prefix = "net."
+        self.net.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        )
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith("adam."):
+                _, number, name = key.split(".")
+                moments.setdefault(int(number), {})[name] = value.clone()
+        groups = self.optimiser.state_dict()["param_groups"]
+        self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def learner_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """From a method's whole state, the weights that the user gets, by their names in the net."""
+    prefix = "learner.net."
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

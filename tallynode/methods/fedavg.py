@@ -1,0 +1,34 @@
+"""The method `fedavg`: average whole models, for comparison.
+
+McMahan et al. 2017 (arXiv 1602.05629) without a server: each peer trains the last average on its
+private data, sends all parameters, and goes on from the average of what it heard. The moments of
+its optimiser stay its own.
+"""
+
+import numpy as np
+import torch
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from tallynode.methods.method import Method, Metrics
+from tallynode.protocol.contents import Outcome
+from tallynode.protocol.contents.parameters import Average
+
+
+class FedAvgMethod(Method):
+    """`train` gives a peer's parameters, `learn` goes on from their mean."""
+
+    def train(self, round: int, probes: np.ndarray) -> np.ndarray:
+        """Train on private data; (parameters,) float32."""
+        self._loss = self._fit(self._learner, round, None)
+        self._trained = round
+        vector: np.ndarray = parameters_to_vector(self._learner.net.parameters()).detach().numpy()
+        return vector
+
+    def learn(self, round: int, outcome: Outcome | None) -> Metrics:
+        """Take the average over; None: go on with the own model."""
+        if outcome is not None:
+            assert isinstance(outcome, Average)
+            with torch.no_grad():
+                values = torch.from_numpy(outcome.values)
+                vector_to_parameters(values, self._learner.net.parameters())
+        return self._metrics(self._loss)

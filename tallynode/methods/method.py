@@ -1,0 +1,159 @@
+"""What every method shares: copies of a net, training them for a round, saying how they do.
+
+A method answers two questions a round: what does this peer send (`train`), and what does it make of
+what all have sent (`learn`). Randomness is derived from (mesh seed, peer, round): nothing of it
+needs saving, and a round gives the same bits whether or not the process was restarted before it.
+All peers of one model start from the same weights, which lets parameters be averaged.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tallynode.errors import DataError
+from tallynode.learning import evaluate, models, train
+from tallynode.learning.distil import Lesson, consensus_loss
+from tallynode.learning.samples import PeerData
+from tallynode.learning.settings import TrainSettings
+from tallynode.methods.copies import Copy
+from tallynode.protocol.contents import Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """How a learner did in one round."""
+
+    accuracy: float  # on the peer's test samples
+    loss: float  # mean training loss of the round
+    per_class: tuple[float | None, ...]  # recall of each class; None: not in the test samples
+    tally_accuracy: float | None = None  # consensus labels against the truth, where it is known
+    tally: Mapping[str, object] | None = None  # what was tallied, see learning/diagnose.py
+
+
+class Method(ABC):
+    """Trains one peer.
+
+    Args:
+        data: the peer's samples and the probes.
+        settings: how it trains.
+        classes: number of classes.
+        seed: of the mesh; gives every peer the same initial weights.
+        index: of the peer in the mesh; gives it batch orders of its own.
+    """
+
+    roles: Sequence[str] = ("learner",)  # the copies that it trains
+
+    def __init__(
+        self, data: PeerData, settings: TrainSettings, *, classes: int, seed: int, index: int
+    ) -> None:
+        self.data = data
+        self.settings = settings
+        self.classes = classes
+        self._seed = (seed, index)
+        initial = train.seed_of(seed, "weights")
+        self._copies = {
+            role: Copy(
+                models.build(settings.model, data.shape, classes, initial), settings.learning_rate
+            )
+            for role in self.roles
+        }
+        self._learner = self._copies["learner"]
+        self._prior = train.log_prior(data.private.y, classes) if settings.prior else None
+        self._trained = -1  # the last round in which what is sent was trained
+        self._loss = 0.0  # mean loss of that round
+
+    @abstractmethod
+    def train(self, round: int, probes: np.ndarray) -> np.ndarray:
+        """Train for a round on private data; what to send, over the probes (n,) int."""
+
+    @abstractmethod
+    def learn(self, round: int, outcome: Outcome | None) -> Metrics:
+        """Learn from what a round came to; None: from private data alone."""
+
+    @property
+    def parameters(self) -> int:
+        """Number of the learner's parameters."""
+        return sum(parameter.numel() for parameter in self._learner.net.parameters())
+
+    def take(self, data: PeerData) -> None:
+        """Go on with other private and test samples.
+
+        Raises:
+            DataError: the classes or the probes are not the same any more.
+        """
+        same = data.probes.shape == self.data.probes.shape and torch.equal(
+            data.probes, self.data.probes
+        )
+        if data.classes != self.data.classes or not same:
+            raise DataError("data: classes or probes changed while running; start the peer again")
+        self.data = data
+        if self._prior is not None:
+            self._prior = train.log_prior(data.private.y, self.classes)
+
+    def _metrics(self, loss: float, **of_tally: object) -> Metrics:
+        truth = self.data.test.y.numpy()
+        predicted = evaluate.votes(self._learner.net, self.data.test.x)
+        return Metrics(
+            accuracy=evaluate.accuracy(predicted, truth),
+            loss=loss,
+            per_class=evaluate.per_class_accuracy(predicted, truth, self.classes),
+            **of_tally,  # type: ignore[arg-type]
+        )
+
+    def _fit(self, copy: Copy, round: int, taught: Lesson | None) -> float:
+        """Train one copy for a round and return the mean loss of its steps."""
+        private, settings = self.data.private, self.settings
+        heard = len(taught) if taught else 0
+        most = settings.local_epochs * max(len(private), heard)
+        steps = settings.local_steps or -(-most // settings.batch_size)
+        own = self._batches("private", round, len(private), steps)
+        other = self._batches("consensus", round, heard, steps) if taught else None
+        total = 0.0
+        copy.net.train()
+        for _ in range(steps):
+            loss = train.private_loss(copy.net, private, next(own), self._prior)
+            if taught and other:
+                loss = loss + consensus_loss(copy.net, taught, next(other))
+            train.step(loss, copy.optimiser)
+            total += loss.item()
+        return total / steps
+
+    def _batches(self, role: str, round: int, count: int, steps: int) -> Iterator[Tensor]:
+        """Yield index batches, `steps` of which pass the samples `local_epochs` times."""
+        seed = train.seed_of(*self._seed, round, role)
+        size = -(-count * self.settings.local_epochs // steps)
+        if self.settings.local_steps:
+            size = self.settings.batch_size
+        return train.batches(count, size, torch.Generator().manual_seed(seed))
+
+    def state(self) -> dict[str, Tensor]:
+        """Return everything that resuming needs: weights, moments, the round of the last votes."""
+        tensors = {
+            "trained": torch.tensor(self._trained),
+            "voter_loss": torch.tensor(self._loss, dtype=torch.float64),
+        }
+        for role, copy in self._copies.items():
+            tensors |= {f"{role}.{key}": value for key, value in copy.state().items()}
+        return tensors
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Restore what `state` returned.
+
+        Raises:
+            DataError: the tensors are those of another model or method.
+        """
+        try:
+            for role, copy in self._copies.items():
+                prefix = f"{role}."
+                copy.load(
+                    {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+                )
+            self._trained = int(tensors["trained"])
+            self._loss = float(tensors["voter_loss"])
+        except (KeyError, ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise DataError(f"state: not of this model and method: {reason}") from error
