@@ -111,6 +111,7 @@ class Mesh(Section):
             source=own or task.data,
             data_dir=task.data_dir,
             probes=task.probes.count,
+            probe_source=task.probes.data,
             test=task.test,
             per_peer=task.partition.per_peer,
             dirichlet=task.partition.dirichlet,

@@ -83,6 +83,7 @@ class Probes(Section):
 
     count: fields.Count = 500
     per_round: fields.CountOrAll = "all"
+    data: Literal["digits", "mnist", "fashion-mnist"] | None = None  # another set than the task's
 
     @model_validator(mode="after")
     def _sample_fits(self) -> Self:

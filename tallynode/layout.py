@@ -54,6 +54,12 @@ class Layout:
         return pieces
 
 
+def edgeless(mesh: Mesh) -> Mesh:
+    """The same peers without any exchange."""
+    alone = mesh.graph.model_copy(update={"kind": "custom", "edges": ()})
+    return mesh.model_copy(update={"graph": alone})
+
+
 def _list(names: list[str]) -> str:
     shown = ", ".join(names[:4])
     return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"

@@ -24,9 +24,8 @@ from pydantic import ValidationError
 
 from tallynode.config import Mesh
 from tallynode.errors import EX_OK, TallynodeError, UsageError
-from tallynode.lab.records import Record, payload_total
+from tallynode.lab.study import run_case
 from tallynode.lab.summary import Summary, installed_versions, write_text
-from tallynode.lab.virtual import run_virtual
 
 MIB = 1 << 20
 END_WITHIN_S = 10.0  # seconds that a process has to end before it is killed
@@ -91,14 +90,8 @@ def changed(mesh: Mesh, changes: Mapping[str, object]) -> Mesh:
 
 def virtual_run(mesh: Mesh) -> Ran:
     """Run the mesh in this process."""
-    records: list[Record] = []
-    run_virtual(mesh, lambda record: records.append(cast(Record, record)))
-    last = {record["peer"]: record for record in records}.values()
-    scores = [record["accuracy"] for record in last if record["accuracy"] is not None]
-    return Ran(
-        accuracy=math.fsum(scores) / len(scores),
-        payload_bytes=sum(map(payload_total, last)) / len(records),
-    )
+    result = run_case(mesh)
+    return Ran(accuracy=result.accuracy, payload_bytes=result.payload_bytes)
 
 
 def process_run(mesh: Mesh) -> Ran:

@@ -1,9 +1,10 @@
-"""The four pictures of report.html, each a function from the run to an <svg> element."""
+"""The pictures: report.html's, each a function from the run to an <svg> element, and a study's."""
 
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -263,3 +264,42 @@ def _mark_short(ax: "Axes", rounds: np.ndarray) -> None:
         for line in ax.lines:
             line.set_marker("o")
             line.set_markersize(3)
+
+
+def accuracy_by_skew(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write the picture of a study: accuracy over α, a line a method, a panel a set and size."""
+    panels = list(dict.fromkeys((row["data"], row["peers"]) for row in rows))
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    with drawing(width=3.2 * len(panels) + 2.2, height=3.7) as fig:
+        for number, panel in enumerate(panels):
+            ax = fig.add_subplot(1, len(panels), number + 1)
+            for i, method in enumerate(methods):
+                line = [r for r in rows if (r["data"], r["peers"], r["method"]) == (*panel, method)]
+                alphas = [float(r["α"]) for r in line]
+                mean = np.array([r["accuracy"].mean for r in line])
+                spread = np.array([r["accuracy"].deviation or 0.0 for r in line])
+                style = _METHOD_STYLES[i % len(_METHOD_STYLES)] if i < len(methods) - 1 else _OURS
+                ax.plot(alphas, mean, label=method, **style)
+                ax.fill_between(
+                    alphas, mean - spread, mean + spread, color=style["color"], alpha=0.1
+                )
+            ax.set_xscale("log")
+            ax.set_xlabel("α of the label skew")
+            ax.set_title(f"{panel[0]}, {panel[1]} peers", fontsize=10)
+            _accuracy_axis(ax)
+        handles, labels = fig.axes[0].get_legend_handles_labels()
+        fig.legend(handles[::-1], labels[::-1], loc="outside right upper")
+        fig.savefig(path, transparent=False, facecolor="white")
+
+
+_OURS: dict[str, Any] = {"color": LIGHT["accent"], "linewidth": 2.6, "marker": "o", "zorder": 3}
+_METHOD_STYLES: list[dict[str, Any]] = [
+    {"color": LIGHT["muted"], "linestyle": ":", "linewidth": 1.4},
+    {"color": LIGHT["second"], "linewidth": 1.4, "marker": "s", "markersize": 3},
+    {"color": LIGHT["third"], "linewidth": 1.2},
+    {"color": LIGHT["third"], "linewidth": 1.2, "linestyle": "--"},
+    {"color": LIGHT["third"], "linewidth": 1.2, "linestyle": "-."},
+    {"color": LIGHT["third"], "linewidth": 1.2, "linestyle": ":"},
+    {"color": LIGHT["control"], "linewidth": 1.4},
+    {"color": LIGHT["control"], "linewidth": 1.4, "linestyle": "--"},
+]

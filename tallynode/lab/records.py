@@ -43,6 +43,7 @@ class Record(TypedDict):
     t_s: float  # seconds since the peer started
     accuracy: float | None
     tally_accuracy: float | None
+    tally: dict[str, Any] | None  # what was tallied, see learning/diagnose.py
     agreement: float | None  # share of own votes equal to the consensus; None when alone
     voters: int
     late: int

@@ -15,7 +15,7 @@ from tallynode import assemble
 from tallynode.assemble import Parts
 from tallynode.config import Mesh
 from tallynode.errors import LocalError
-from tallynode.layout import Layout
+from tallynode.layout import Layout, edgeless
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
 from tallynode.protocol.peer import Peer
@@ -35,13 +35,12 @@ def run_virtual(mesh: Mesh, emit: Emit) -> None:
 
 def accuracy_alone(mesh: Mesh) -> dict[str, float]:
     """Accuracy of the same peers without any exchange: the same mesh, its graph without edges."""
-    edgeless = mesh.graph.model_copy(update={"kind": "custom", "edges": ()})
     last: dict[str, float] = {}
 
     def emit(record: Mapping[str, Any]) -> None:
         last[record["peer"]] = record["accuracy"]
 
-    run_virtual(mesh.model_copy(update={"graph": edgeless}), emit)
+    run_virtual(edgeless(mesh), emit)
     return last
 
 

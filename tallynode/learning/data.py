@@ -9,11 +9,13 @@ folders of images or a function of its own.
 import importlib
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from tallynode.errors import DataError
 from tallynode.learning import folder, idx
@@ -23,6 +25,7 @@ from tallynode.learning.settings import DataSettings
 
 __all__ = ["PeerData", "Samples", "Watch", "load_peer_data", "prefetch"]
 
+PUBLIC = ("digits", *idx.SETS)
 DIGITS_MAXIMUM = 16  # grey levels of the bundled digits
 DIGITS_TEST = 297  # samples; the same for any number of peers, so that accuracies compare
 SOURCES = "digits, mnist, fashion-mnist, folder:PATH or package.module:function"
@@ -45,10 +48,9 @@ def load_peer_data(settings: DataSettings, progress: Progress = _silent) -> Peer
         DataError: names the file, folder or function that cannot be used, and what would help.
     """
     source = settings.source
-    if source == "digits":
-        return _digits(settings)
-    if source in idx.SETS:
-        return _idx(settings, progress)
+    if source in PUBLIC:
+        data = _public(settings, progress)
+        return _with_other_probes(data, settings, progress) if settings.probe_source else data
     if source.startswith("folder:"):
         return checked(folder.load(settings, progress), source)
     if ":" in source:
@@ -88,22 +90,35 @@ class Watch:
 
 def prefetch(settings: DataSettings, progress: Progress = _silent) -> None:
     """Download the source once if it must be, before many peers ask for it together."""
-    if settings.source in idx.SETS:
-        idx.find(settings.source, settings.data_dir, progress)
+    for source in (settings.source, settings.probe_source):
+        if source in idx.SETS:
+            idx.find(source, settings.data_dir, progress)
 
 
-def _digits(settings: DataSettings) -> PeerData:
-    file = resources.files("tallynode.learning") / "assets" / "digits.npz"
-    with file.open("rb") as stream, np.load(stream) as arrays:
-        pixels, labels = arrays["x"], arrays["y"].astype(np.int64)
-    names = tuple(str(digit) for digit in range(10))
-    return _dealt(settings, names, (pixels, labels), None, DIGITS_MAXIMUM)
-
-
-def _idx(settings: DataSettings, progress: Progress) -> PeerData:
+def _public(settings: DataSettings, progress: Progress) -> PeerData:
+    if settings.source == "digits":
+        file = resources.files("tallynode.learning") / "assets" / "digits.npz"
+        with file.open("rb") as stream, np.load(stream) as arrays:
+            pixels, labels = arrays["x"], arrays["y"].astype(np.int64)
+        names = tuple(str(digit) for digit in range(10))
+        return _dealt(settings, names, (pixels, labels), None, DIGITS_MAXIMUM)
     where = idx.find(settings.source, settings.data_dir, progress)
     names = idx.SETS[settings.source].classes
     return _dealt(settings, names, idx.read(where, "train"), idx.read(where, "t10k"), 255)
+
+
+def _with_other_probes(data: PeerData, settings: DataSettings, progress: Progress) -> PeerData:
+    """The same data with the probes of another public set, brought to the size of the images.
+
+    Their classes are others: nobody knows the right answers, and there are none.
+    """
+    if settings.probe_source not in PUBLIC:
+        known = ", ".join(PUBLIC)
+        raise DataError(f"data: probes from {settings.probe_source!r}: known are {known}")
+    share = None if settings.share is None else (0, 1)
+    other = replace(settings, source=settings.probe_source, per_peer=1, share=share, dirichlet=None)
+    probes = functional.interpolate(_public(other, progress).probes, data.shape[1:], mode="area")
+    return replace(data, probes=probes, probe_labels=None)
 
 
 def _dealt(

@@ -40,6 +40,9 @@ def build(name: str, shape: Shape, classes: int, seed: int) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     for module in net.modules():
         _initialise(module, generator)
+    for parameter in net.parameters():
+        if parameter.dim() == 4:  # channels last: a third less time for lenet5
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return net
 
 

@@ -32,6 +32,18 @@ class Copy:
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
 
+    def flat(self) -> Tensor:
+        """Return all parameters of the net as one vector (parameters,) float32."""
+        return torch.cat([p.detach().reshape(-1) for p in self.net.parameters()])
+
+    def load_flat(self, values: Tensor) -> None:
+        """Take over what `flat` returned; the optimiser's moments stay."""
+        parameters = list(self.net.parameters())
+        parts = torch.split(values, [p.numel() for p in parameters])
+        with torch.no_grad():
+            for parameter, part in zip(parameters, parts, strict=True):
+                parameter.copy_(part.view(parameter.shape))
+
 
 def learner_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """From a method's whole state, the weights that the user gets, by their names in the net."""

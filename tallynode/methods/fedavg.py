@@ -7,7 +7,6 @@ its optimiser stay its own.
 
 import numpy as np
 import torch
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from tallynode.methods.method import Method, Metrics
 from tallynode.protocol.contents import Outcome
@@ -21,14 +20,12 @@ class FedAvgMethod(Method):
         """Train on private data; (parameters,) float32."""
         self._loss = self._fit(self._learner, round, None)
         self._trained = round
-        vector: np.ndarray = parameters_to_vector(self._learner.net.parameters()).detach().numpy()
+        vector: np.ndarray = self._learner.flat().numpy()
         return vector
 
     def learn(self, round: int, outcome: Outcome | None) -> Metrics:
         """Take the average over; None: go on with the own model."""
         if outcome is not None:
             assert isinstance(outcome, Average)
-            with torch.no_grad():
-                values = torch.from_numpy(outcome.values)
-                vector_to_parameters(values, self._learner.net.parameters())
+            self._learner.load_flat(torch.from_numpy(outcome.values))
         return self._metrics(self._loss)

@@ -1,0 +1,154 @@
+"""Many virtual runs that answer one question: a grid of cases, run once each and remembered.
+
+A case is a mesh and what it is called in the tables. What it came to is one JSON line in the
+study's file, under the digest of the whole configuration; a study that is stopped goes on where it
+was, and one that is asked for more runs only what is new.
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, cast
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tallynode import __version__
+from tallynode.config import Mesh
+from tallynode.lab.processes import WARM
+from tallynode.lab.records import Record, payload_total
+from tallynode.lab.virtual import run_virtual
+
+WARMED_UP = 3  # rounds after which gossip has found its tree
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One run to do."""
+
+    label: tuple[object, ...]  # what the tables group by, such as (data, peers, α, method)
+    mesh: Mesh
+
+    @property
+    def key(self) -> str:
+        """Digest of everything that the run depends on."""
+        text = f"{__version__} {self.mesh.resolved()}"
+        return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a run came to; means over the peers."""
+
+    accuracy: float  # after the last round
+    worst: float  # the peer that ended lowest
+    tally_accuracy: float | None
+    payload_bytes: float  # a peer a round, relays and control included
+    by_round: list[float]
+    copies: float | None  # of each ballot that a peer received, once gossip had found its tree
+    tally: list[Mapping[str, Any]]  # of the last round, a peer each; see learning/diagnose.py
+
+
+def run_case(mesh: Mesh) -> Result:
+    """Run one mesh in this process."""
+    records: list[Record] = []
+    run_virtual(mesh, lambda record: records.append(cast(Record, record)))
+    series = {name: [r for r in records if r["peer"] == name] for name in mesh.names}
+    last = [of[-1] for of in series.values()]
+    scores = [of["accuracy"] for of in last if of["accuracy"] is not None]
+    tallied = [of["tally_accuracy"] for of in last if of["tally_accuracy"] is not None]
+    count = min(map(len, series.values()))
+    return Result(
+        accuracy=_mean(scores),
+        worst=min(scores),
+        tally_accuracy=_mean(tallied) if tallied else None,
+        payload_bytes=sum(map(payload_total, last)) / len(records),
+        by_round=[
+            _mean([of[i]["accuracy"] or 0.0 for of in series.values()]) for i in range(count)
+        ],
+        copies=_copies(series),
+        tally=[of["tally"] for of in last if of["tally"]],
+    )
+
+
+def study(
+    cases: Sequence[Case], file: Path, *, jobs: int, console: Console
+) -> dict[tuple[object, ...], list[Result]]:
+    """Run what `file` does not hold yet; all results by label, in the order of the cases."""
+    known = dict(_read(file))
+    todo = list({case.key: case for case in cases if case.key not in known}.values())
+    if todo:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # before the fork server imports torch
+        context = get_context("forkserver")
+        context.set_forkserver_preload([WARM])
+        with ProcessPoolExecutor(max(1, jobs), mp_context=context) as pool:
+            for case, result in _as_done(todo, pool, console):
+                known[case.key] = result
+                line = {"key": case.key, "label": case.label, **asdict(result)}
+                with file.open("a", encoding="utf-8") as out:
+                    out.write(json.dumps(line) + "\n")
+    found: dict[tuple[object, ...], list[Result]] = {}
+    for case in cases:
+        found.setdefault(case.label, []).append(known[case.key])
+    return found
+
+
+def _as_done(
+    todo: Sequence[Case], pool: Executor, console: Console
+) -> Iterator[tuple[Case, Result]]:
+    """Run the cases, the long ones first, so that no core waits for the last."""
+    todo = sorted(todo, key=_size, reverse=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+        task = progress.add_task("runs", total=len(todo))
+        running: dict[Future[Result], Case] = {
+            pool.submit(run_case, case.mesh): case for case in todo
+        }
+        while running:
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                case = running.pop(future)
+                progress.update(task, advance=1, description=" ".join(map(str, case.label)))
+                yield case, future.result()
+
+
+def _size(case: Case) -> float:
+    """Roughly what a run costs: peers, and what each of them trains on."""
+    task = case.mesh.task
+    samples = (task.partition.per_peer or 0) + task.probes.count
+    return len(case.mesh.peers) * case.mesh.rounds.count * samples * (task.model != "mlp") + 1
+
+
+def _read(file: Path) -> Iterator[tuple[str, Result]]:
+    """Results of an earlier call; a last line that was cut off is not one."""
+    if not file.exists():
+        return
+    for text in file.read_text(encoding="utf-8").splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        yield line["key"], Result(**{k: line[k] for k in Result.__dataclass_fields__})
+
+
+def _mean(values: Iterable[float]) -> float:
+    listed = list(values)
+    return math.fsum(listed) / len(listed)
+
+
+def _copies(series: Mapping[str, Sequence[Record]]) -> float | None:
+    """Received ballots over those that were new, in bytes, after the first rounds."""
+    first = later = 0
+    for records in series.values():
+        if len(records) <= WARMED_UP:
+            return None
+        early, last = records[WARMED_UP - 1]["payload_received"], records[-1]["payload_received"]
+        first += last["ballot"] - early["ballot"]
+        later += last["duplicate"] - early["duplicate"]
+    return (first + later) / first if first else None
