@@ -199,6 +199,14 @@ HEAD = "mesh: m\n"
             HEAD + "peers: 2\ntask: {probes: {count: 10, per_round: 11}}\n",
             "t.yaml:3:39: task.probes.per_round: should be at most count (10)",
         ),
+        (
+            HEAD + "peers: 2\nmethod: {name: fd, tally: plurality}\n",
+            "t.yaml:3:27: method.tally: means nothing to method fd, only to tally",
+        ),
+        (
+            HEAD + "peers: 2\nmethod: {bits: 4}\n",
+            "t.yaml:3:16: method.bits: means nothing to method tally, only to fd",
+        ),
         (HEAD + "peers: 2\ntask: {data: 'folder:'}\n", "t.yaml:3:14: task.data: folder: lacks"),
         (HEAD + "peers: 2\nrounds: 3\n", "t.yaml:3:9: rounds: should be a mapping (key: value)"),
     ],

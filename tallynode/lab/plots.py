@@ -11,6 +11,7 @@ import numpy as np
 from tallynode.lab.records import Record, format_bytes, own_ballot_bytes, payload_total
 from tallynode.lab.summary import PeerSummary, Summary
 from tallynode.lab.svg import LIGHT, drawing, to_svg
+from tallynode.lab.tallies import TallyRound
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +20,7 @@ Series = Mapping[str, Sequence[Record]]  # tidied records by peer
 
 NAMED_MAX = 40  # peers; beyond it lines become a band and names are left out
 NAME_MAX = 16  # characters of a name in a picture
+CLASSES_NAMED_MAX = 20  # classes whose numbers stand beside the votes
 SHORT = 3  # rounds; lines of fewer get dots
 RAMP = ("ramp-0", "ramp-1", "ramp-2", "ramp-3", "ramp-4")  # least to most accurate
 
@@ -264,6 +266,45 @@ def _mark_short(ax: "Axes", rounds: np.ndarray) -> None:
         for line in ax.lines:
             line.set_marker("o")
             line.set_markersize(3)
+
+
+def tally_by_wrong(last: TallyRound) -> str:
+    """SVG: how many voters are wrong on how many probes, and how right the tally is there."""
+    with drawing(width=5.6, height=3.7) as fig:
+        ax = fig.add_subplot()
+        wrong = np.arange(len(last["by_wrong"]))
+        share = np.array([row[0] for row in last["by_wrong"]])
+        right = np.array([np.nan if row[1] is None else row[1] for row in last["by_wrong"]])
+        ax.bar(wrong, share, color=LIGHT["thread"], width=0.7, label="probes, share of all")
+        style: dict[str, Any] = {"color": LIGHT["accent"], "linewidth": 2.6, "marker": "o"}
+        ax.plot(wrong, right, label="tally, accuracy on them", **style)
+        ax.axvline((len(wrong) - 1) / 2, color=LIGHT["muted"], linestyle=":", linewidth=1.2)
+        ax.set_xlabel("voters that are wrong; dotted, half of them")
+        ax.locator_params(axis="x", integer=True)
+        _accuracy_axis(ax)
+        ax.set_ylabel("")
+        _legend(ax, columns=2)
+        return to_svg(fig)
+
+
+def votes_by_class(rounds: Sequence[TallyRound]) -> str:
+    """SVG: the share of each class among the votes of each round."""
+    with drawing(width=5.6, height=3.7) as fig:
+        ax = fig.add_subplot()
+        shares = np.array([of["votes"] for of in rounds])
+        edges = np.cumsum(np.hstack([np.zeros((len(shares), 1)), shares]), axis=1)
+        numbers = np.array([of["round"] for of in rounds])
+        for c in range(shares.shape[1]):
+            colour = LIGHT[("thread", "accent")[c % 2]]
+            ax.fill_between(numbers, edges[:, c], edges[:, c + 1], color=colour, linewidth=0)
+            if shares.shape[1] <= CLASSES_NAMED_MAX:
+                middle = (edges[-1, c] + edges[-1, c + 1]) / 2
+                ax.annotate(str(c), (numbers[-1], middle), (4, -3), textcoords="offset points")
+        ax.set_xlabel("round")
+        ax.locator_params(axis="x", integer=True)
+        ax.set_ylim(0, 1)
+        ax.margins(x=0)
+        return to_svg(fig)
 
 
 def accuracy_by_skew(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

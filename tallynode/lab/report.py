@@ -19,6 +19,7 @@ from tallynode.lab import plots
 from tallynode.lab.records import Record, format_bytes, format_share, payload_total, tidy
 from tallynode.lab.summary import Summary, write_text
 from tallynode.lab.svg import DARK, LIGHT
+from tallynode.lab.tallies import TallyRound, tallies
 
 
 class Headline(NamedTuple):
@@ -146,7 +147,32 @@ def _pictures(summary: Summary, series: plots.Series) -> list[Picture]:
             else "Left, what the codec made; right, what the kernel moved, headers and "
             "acknowledgements included. The scales differ.",
         ),
+        *_tally_pictures(tallies(series)),
         Picture("The graph", plots.graph(summary), _graph_caption(summary)),
+    ]
+
+
+def _tally_pictures(rounds: list[TallyRound]) -> list[Picture]:
+    if not rounds:
+        return []
+    last = rounds[-1]
+    by_class = Picture(
+        "Votes by class",
+        plots.votes_by_class(rounds),
+        "What was voted, class by class, round by round; every peer's tally counts.",
+    )
+    if not last["by_wrong"]:
+        return [by_class]
+    caption = f"The last round. Most voters are wrong on {format_share(last['most_wrong'])} of the "
+    caption += (
+        f"probes; of these the right class has the most votes on "
+        f"{format_share(last['plurality_right'])}, and the tally finds it on "
+        f"{format_share(last['tally_right'])}. Two peers' tallies agree on "
+        f"{format_share(last['agreement'])}."
+    )
+    return [
+        Picture("The tally where voters are wrong", plots.tally_by_wrong(last), caption),
+        by_class,
     ]
 
 

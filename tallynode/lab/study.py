@@ -84,6 +84,7 @@ def study(
     known = dict(_read(file))
     todo = list({case.key: case for case in cases if case.key not in known}.values())
     if todo:
+        _end_line(file)
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # before the fork server imports torch
         context = get_context("forkserver")
         context.set_forkserver_preload([WARM])
@@ -135,6 +136,13 @@ def _read(file: Path) -> Iterator[tuple[str, Result]]:
         except ValueError:
             continue
         yield line["key"], Result(**{k: line[k] for k in Result.__dataclass_fields__})
+
+
+def _end_line(file: Path) -> None:
+    """Let what is appended begin on a line of its own, also after a call that was killed."""
+    if file.exists() and not file.read_bytes().endswith(b"\n"):
+        with file.open("ab") as out:
+            out.write(b"\n")
 
 
 def _mean(values: Iterable[float]) -> float:

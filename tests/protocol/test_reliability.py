@@ -134,3 +134,40 @@ def test_many_classes_cost_no_more_memory_than_the_ballots() -> None:
     found = reliability(ballots, np.arange(500), 50_000)
     assert len(found.labels) == 500
     assert len(found.candidates.label) <= 32 * 500
+
+
+def test_a_record_makes_small_rounds_better_and_forgets_a_bad_one() -> None:
+    """With 20 probes a round, a rule that remembers beats one that does not, also right after a
+    round in which a voter said nothing but nonsense."""
+    gains = []
+    for seed in range(6):
+        ballots, truth = skewed(10, 400, 10, 4, seed)
+        rng, remembers = np.random.default_rng(seed), Reliability()
+        for number, probes in enumerate(np.split(rng.permutation(400), 20)):
+            said = {name: votes[probes] for name, votes in ballots.items()}
+            if number == 10:
+                said["p0"] = np.full(len(probes), 3)
+            kept = (tally(said, probes, 10, remembers).labels == truth[probes]).mean()
+            fresh = (tally(said, probes, 10, Reliability()).labels == truth[probes]).mean()
+            gains.append(kept - fresh)
+    assert np.mean(gains) > 0.03
+
+
+def test_the_record_of_who_misses_a_round_is_kept() -> None:
+    """A reliable voter that was away for some rounds is believed like one that was there."""
+    rng = np.random.default_rng(0)
+    truth = rng.integers(4, size=(6, 50))
+    remembers = Reliability()
+    for number, right in enumerate(truth):
+        said = {f"noise-{i}": rng.integers(4, size=50) for i in range(2)} | {"a": right, "b": right}
+        if 2 <= number < 5:
+            del said["b"]
+        found = tally(said, np.arange(50), 4, remembers)
+    assert (found.labels == truth[-1]).mean() > 0.95
+
+
+def test_another_number_of_classes_starts_a_new_record() -> None:
+    """And with very many classes none is kept, so that it cannot grow."""
+    rule, one = Reliability(), {"a": np.array([1]), "b": np.array([2])}
+    for classes in (3, 5, 50_000, 3):
+        assert len(tally(one, np.arange(1), classes, rule).labels) == 1
