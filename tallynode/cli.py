@@ -214,7 +214,13 @@ def _daemon(arguments: argparse.Namespace) -> int:
 
     state = arguments.state_dir or _state_of_service() or default_state_dir(mesh.mesh, name)
     folders = Folders(state=state, run=arguments.out or state)
-    start(mesh, name, folders, threads=max(1, arguments.threads))
+    start(
+        mesh,
+        name,
+        folders,
+        threads=max(1, arguments.threads),
+        read_again=lambda: load_mesh(arguments.peers_config),
+    )
     return EX_OK
 
 

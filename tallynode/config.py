@@ -42,7 +42,7 @@ class Mesh(Section):
 
     mesh: fields.Name
     listen: fields.Listen = "127.0.0.1"
-    insecure: Literal["loopback", "lab-network"] = "loopback"
+    insecure: Literal["loopback", "lab-network"] | None = None  # None: pinned off loopback
     broker: fields.Broker = "embedded"  # embedded | mosquitto | mqtt://host[:port]
     # mDNS; a name: only among peers that state the same one (yes and no are no names)
     discovery: Annotated[bool | fields.Name, Field(union_mode="left_to_right")] = True
@@ -76,6 +76,11 @@ class Mesh(Section):
         if isinstance(self.discovery, str):
             return self.discovery
         return self.mesh if self.discovery else None
+
+    @property
+    def off_loopback(self) -> bool:
+        """Return whether the file names anything that other machines can reach or listen on."""
+        return any(_leads_out(host) for _, host in _places(self))
 
     @property
     def shared_broker(self) -> tuple[str, int] | None:
@@ -171,20 +176,30 @@ def default_mesh() -> Mesh:
     return load_mesh(topology_dir() / "ring-8.yaml")
 
 
-def _check_trust(mesh: Mesh) -> list[tuple[Where, str]]:
-    if mesh.insecure == "lab-network":
-        return []
+def _places(mesh: Mesh) -> list[tuple[Where, str]]:
     places: list[tuple[Where, str]] = [(("listen",), mesh.listen)]
     if mesh.shared_broker:
         places.append((("broker",), mesh.shared_broker[0]))
-    places += [
+    return places + [
         (("peers", i, "address"), peer.address or "localhost") for i, peer in enumerate(mesh.peers)
     ]
-    why = (
-        "is not loopback, and pinned identities are not in this version; on a network that you "
-        "trust, say so with `insecure: lab-network`"
-    )
-    return [(where, f"{host} {why}") for where, host in places if not fields.is_loopback(host)]
+
+
+def _check_trust(mesh: Mesh) -> list[tuple[Where, str]]:
+    """Off loopback every peer is pinned, which a shared broker cannot check, unless told not to."""
+    trusted = "on a network that you trust, say so with `insecure: lab-network`"
+    if mesh.insecure == "loopback":
+        why = f"is not loopback, but the file says `insecure: loopback`; {trusted}"
+        return [(where, f"{host} {why}") for where, host in _places(mesh) if _leads_out(host)]
+    pinned = mesh.off_loopback or any(peer.id for peer in mesh.peers)
+    if mesh.insecure is None and mesh.shared_broker and pinned:
+        why = f"a shared broker cannot check peers against their pinned IDs; {trusted}"
+        return [(("broker",), why)]
+    return []
+
+
+def _leads_out(host: str) -> bool:
+    return not fields.is_loopback(host)
 
 
 def _problems(detail: ErrorDetails, document: Document) -> list[Problem]:

@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from tallynode.config_yaml import Where, nearest
+from tallynode.protocol import device_id
 
 COUNT_MAX = 1_000_000  # probes, rounds, samples: a larger number is a slip of the finger
 HOPS_MAX = 255  # edges; the longest path through the most peers
@@ -75,6 +76,13 @@ def _name(value: str) -> str:
     if not re.fullmatch(r"[a-z0-9-]{1,32}", value):
         refuse(f"should be 1 to 32 of a-z, 0-9 and -, not {value!r}")
     return value
+
+
+def _device_id(value: str) -> str:
+    try:
+        return device_id.read(value)
+    except device_id.DeviceIdError as error:
+        refuse(str(error))
 
 
 def _seconds(value: object) -> float:
@@ -151,6 +159,7 @@ def _folder(value: object, info: ValidationInfo) -> object:
 
 
 Name = Annotated[str, AfterValidator(_name)]
+DeviceId = Annotated[str, AfterValidator(_device_id)]
 Seconds = Annotated[float, BeforeValidator(_seconds), PlainSerializer(_write_seconds)]
 CountOrAll = Annotated[int | Literal["all"], _count_or_all(COUNT_MAX)]
 Hops = Annotated[int | Literal["all"], _count_or_all(HOPS_MAX)]

@@ -28,9 +28,10 @@ class Section(BaseModel):
 
 
 class Peer(Section):
-    """One peer; `address` only where mDNS does not reach."""
+    """One peer; `id` pins its key, `address` only where mDNS does not reach."""
 
     name: fields.Name
+    id: fields.DeviceId | None = None
     address: fields.Address | None = None
     port: fields.Port | None = None
     model: Literal["mlp", "lenet5", "resnet8"] | None = None  # None: the task's
@@ -185,9 +186,9 @@ def peer_list(value: Any) -> Any:
 
 
 def distinct(peers: tuple[Peer, ...]) -> tuple[Peer, ...]:
-    """Refuse two peers of one name, or of one address and port, at the places of both."""
+    """Refuse two peers of one name, ID, or address and port, at the places of both."""
     problems: list[tuple[Where, str]] = []
-    for key, of in (("name", _name_of), ("address", _outbox_of)):
+    for key, of in (("name", _name_of), ("id", _id_of), ("address", _outbox_of)):
         places: dict[object, list[int]] = {}
         for i, peer in enumerate(peers):
             if of(peer) is not None:
@@ -203,6 +204,10 @@ def distinct(peers: tuple[Peer, ...]) -> tuple[Peer, ...]:
 
 def _name_of(peer: Peer) -> object:
     return peer.name
+
+
+def _id_of(peer: Peer) -> object:
+    return peer.id
 
 
 def _outbox_of(peer: Peer) -> object:

@@ -10,6 +10,7 @@ from tallynode.config import Mesh, default_mesh, load_mesh, topology_dir
 from tallynode.config_yaml import DEPTH_MAX, FILE_BYTES_MAX
 from tallynode.errors import EX_CONFIG, ConfigError
 
+ID_A = "TALLY-000G5-40R4C-0M30Z-E209T-185GF-R38EX-1W81A-24GKE"
 READY = sorted(path.stem for path in topology_dir().glob("*.yaml"))
 
 
@@ -235,6 +236,13 @@ def test_single_error(text: str | bytes, line: str, tmp_path: Path) -> None:
                 "t.yaml:4:24: peers[1].address: '127.0.0.1' is also the address of peers[0]",
             ],
         ),
+        (
+            f"  - {{name: a, id: {ID_A}}}\n  - {{name: b, id: {ID_A}}}\n",
+            [
+                f"t.yaml:3:19: peers[0].id: '{ID_A}' is also the id of peers[1]",
+                f"t.yaml:4:19: peers[1].id: '{ID_A}' is also the id of peers[0]",
+            ],
+        ),
     ],
 )
 def test_duplicates_are_shown_at_both_places(peers: str, lines: list[str], tmp_path: Path) -> None:
@@ -242,28 +250,58 @@ def test_duplicates_are_shown_at_both_places(peers: str, lines: list[str], tmp_p
     assert refusal(tmp_path, f"mesh: m\npeers:\n{peers}") == lines
 
 
+TRUST = "; on a network that you trust, say so with `insecure: lab-network`"
+
+
 @pytest.mark.parametrize(
     ("setting", "place"),
     [
-        ("listen: 0.0.0.0", "t.yaml:3:9: listen: 0.0.0.0"),
-        ("broker: mqtt://10.0.0.1", "t.yaml:3:9: broker: 10.0.0.1"),
-        ("listen: '::'", "t.yaml:3:9: listen: ::"),
+        ("listen: 0.0.0.0", "t.yaml:4:9: listen: 0.0.0.0"),
+        ("broker: mqtt://10.0.0.1", "t.yaml:4:9: broker: 10.0.0.1"),
+        ("listen: '::'", "t.yaml:4:9: listen: ::"),
+        ("peers: [{name: a, address: pi.local}]", "t.yaml:4:28: peers[0].address: pi.local"),
     ],
 )
-def test_leaving_loopback_must_be_said(setting: str, place: str, tmp_path: Path) -> None:
-    """Without pinned identities a mesh stays on loopback unless told otherwise in so many words."""
-    text = f"mesh: m\npeers: 2\n{setting}\n"
-    assert refusal(tmp_path, text) == [
-        f"{place} is not loopback, and pinned identities are not in this version; on a network "
-        "that you trust, say so with `insecure: lab-network`"
-    ]
+def test_insecure_loopback_is_held_to_its_word(setting: str, place: str, tmp_path: Path) -> None:
+    """What says that it stays on loopback may not name anything else."""
+    peers = "" if setting.startswith("peers") else "peers: 2"
+    text = f"mesh: m\ninsecure: loopback\n{peers}\n{setting}\n"
+    why = f"is not loopback, but the file says `insecure: loopback`{TRUST}"
+    assert refusal(tmp_path, text) == [f"{place} {why}"]
+    load(tmp_path, text.replace("insecure: loopback", "insecure: lab-network"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "mesh: m\npeers: 2\nbroker: mqtt://10.0.0.1\n",
+        f"mesh: m\npeers: [{{name: a, id: {ID_A}}}, b]\nbroker: mqtt://127.0.0.1\n",
+    ],
+)
+def test_a_shared_broker_cannot_hold_what_pins_promise(text: str, tmp_path: Path) -> None:
+    """Where peers are pinned, or would have to be, a shared broker is refused unless told so."""
+    why = f"broker: a shared broker cannot check peers against their pinned IDs{TRUST}"
+    assert refusal(tmp_path, text) == [f"t.yaml:3:9: {why}"]
     load(tmp_path, text + "insecure: lab-network\n")
 
 
-def test_remote_address_must_be_trusted(tmp_path: Path) -> None:
-    """A static address off this machine needs the same words as listening off it."""
-    lines = refusal(tmp_path, "mesh: m\npeers: [{name: a, address: pi.local}]\n")
-    assert lines[0].startswith("t.yaml:2:28: peers[0].address: pi.local is not loopback")
+def test_ids_are_read_as_people_type_them(tmp_path: Path) -> None:
+    """Any case, with or without dashes; the mesh holds the canonical text."""
+    typed = ID_A.lower().replace("-", " ")
+    mesh = load(tmp_path, f"mesh: m\npeers: [{{name: a, id: {typed}}}, b]\n")
+    assert [peer.id for peer in mesh.peers] == [ID_A, None]
+
+
+def test_a_mistyped_id_is_shown_at_its_place_with_its_group(tmp_path: Path) -> None:
+    """A wrong check character and a wrong length are both errors at their lines and columns."""
+    wrong = ID_A[:-1] + "Z"
+    text = f"mesh: m\npeers:\n  - {{name: a, id: {wrong}}}\n  - {{name: b, id: TALLY-12}}\n"
+    assert refusal(tmp_path, text) == [
+        "t.yaml:3:19: peers[0].id: group 8 (24GKZ): does not match its check character, so it is "
+        "mistyped",
+        "t.yaml:4:19: peers[1].id: should be TALLY and 8 groups of 5 characters, as `tallynode id` "
+        "prints it, not 7 characters",
+    ]
 
 
 def test_absent_and_oversized_files_are_named(tmp_path: Path) -> None:

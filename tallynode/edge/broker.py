@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from tallynode.edge.client import Endpoint
+from tallynode.edge.admission import Admission
+from tallynode.edge.dial import Endpoint
 from tallynode.edge.meter import Traffic
 from tallynode.edge.mosquitto import MosquittoBroker
 from tallynode.edge.outbox import Outbox
@@ -30,6 +31,9 @@ class Broker(Protocol):
     async def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
         """Hand a message to every subscriber; a retained one also to later subscribers."""
 
+    async def pins_changed(self) -> None:
+        """Who may read has changed: let the others in, and part from who may not any more."""
+
     async def stop(self) -> None:
         """Close everything; nothing is left running."""
 
@@ -37,21 +41,29 @@ class Broker(Protocol):
         """Wire bytes of this broker's connections, open and closed, since the start."""
 
 
-def make_broker(kind: str, *, name: str, mesh: str, host: str, port: int, run_dir: Path) -> Broker:
+def make_broker(
+    kind: str,
+    *,
+    name: str,
+    mesh: str,
+    address: tuple[str, int],
+    run_dir: Path,
+    admission: Admission | None = None,
+) -> Broker:
     """The broker that topology.yaml names: embedded, mosquitto or mqtt://[user:pw@]host[:port].
 
     Args:
         kind: the `broker` key of topology.yaml.
         name: this peer's name.
         mesh: the mesh's name.
-        host: address to listen on (embedded, mosquitto).
-        port: port to listen on; 0 lets the system choose.
+        address: host and port to listen on (embedded, mosquitto); port 0 lets the system choose.
         run_dir: folder for the files of a broker that needs some.
+        admission: who may read (embedded, mosquitto); None: everybody who reaches it.
     """
     if kind == "embedded":
-        return Outbox(host, port)
+        return Outbox(*address, admission)
     if kind == "mosquitto":
-        return MosquittoBroker(name=name, host=host, port=port, run_dir=run_dir)
+        return MosquittoBroker(name=name, address=address, run_dir=run_dir, admission=admission)
     return SharedBroker(mesh=mesh, name=name, endpoint=shared_endpoint(kind))
 
 

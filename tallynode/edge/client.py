@@ -1,8 +1,6 @@
 """One MQTT connection of ours to a broker that is not in this process.
 
-aiomqtt speaks the protocol. Its connect blocks a thread for seconds where a host does not answer,
-and its reader allocates whatever size a broker announces; so we make the TCP connection ourselves,
-on the loop, and hand aiomqtt a socket that refuses oversized reads and is metered until it closes.
+aiomqtt speaks the protocol, on a socket that we have connected ourselves (dial.py says why).
 paho (below aiomqtt) has one method that makes its socket: it is replaced on the one object. That,
 paho's method that closes it and aiomqtt's future of the connection's end are the only private names
 that this file relies on; tests/edge pin them.
@@ -10,12 +8,8 @@ that this file relies on; tests/edge pin them.
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
-import os
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import aiomqtt
@@ -24,12 +18,18 @@ from paho.mqtt.properties import Properties
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from tenacity.wait import wait_random_exponential
 
+from tallynode.edge.dial import (
+    CONNECT_WITHIN_S,
+    PACKET_IN_MAX,
+    ConnectionFailed,
+    Endpoint,
+    Socket,
+    Tls,
+    dial,
+)
 from tallynode.edge.meter import Meter
-from tallynode.protocol.limits import MESSAGE_BYTES_MAX
 
-CONNECT_WITHIN_S = 5.0  # seconds for TCP, and again for MQTT; a dead host must not hold its slot
 KEEPALIVE_S = 15  # seconds; a half-open link is noticed within twice this
-PACKET_IN_MAX = MESSAGE_BYTES_MAX + 4096  # bytes; a hostile broker makes us hold 256 MB
 BACKOFF_S = (0.05, 5.0)  # seconds: first and longest window of the random wait between attempts
 CANCEL_AGAIN_S = 1.0  # seconds a cancelled task has to end before it is cancelled once more
 STABLE_S = 5.0  # seconds; a connection that lived so long starts the backoff afresh
@@ -43,64 +43,6 @@ CONNECTION_ERRORS = (aiomqtt.MqttError, OSError)
 Receive = Callable[[aiomqtt.Message], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a broker is, and what it wants to see."""
-
-    host: str
-    port: int
-    username: str | None = None
-    password: str | None = None
-
-
-class ConnectionFailed(OSError):
-    """A broker that could not be reached or did not stay; the connection is tried again."""
-
-
-class _Socket(socket.socket):
-    """A TCP socket that refuses oversized reads, and is metered until `release`.
-
-    paho closes from whichever thread it is in, while a reader for the descriptor may still be on
-    its way to the loop: so `close` only ends the connection, and the loop's thread frees the
-    descriptor.
-    """
-
-    def __init__(self, family: int) -> None:
-        super().__init__(family, socket.SOCK_STREAM)
-        self.ended = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-        self._meter: Meter | None = None
-        self._metered = 0
-        self.setblocking(False)
-        self.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def measure(self, meter: Meter) -> None:
-        """Count this connection from now on."""
-        self._meter, self._metered = meter, meter.add(self)
-
-    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
-        """Receive; paho asks for the whole packet at once, so bufsize is what was announced."""
-        if bufsize > PACKET_IN_MAX:
-            raise ConnectionFailed(f"broker announced a packet of {bufsize} bytes")
-        return super().recv(bufsize, flags)
-
-    def close(self) -> None:
-        """End the connection."""
-        if self._meter is not None:
-            self._meter.remove(self._metered)
-        with contextlib.suppress(OSError):  # not connected any more
-            self.shutdown(socket.SHUT_RDWR)
-        self._loop.call_soon_threadsafe(self.ended.set)
-
-    def release(self) -> None:
-        """Free the descriptor; in the loop's thread only."""
-        if self.fileno() >= 0:
-            self.close()
-            self._loop.remove_reader(self.fileno())
-            self._loop.remove_writer(self.fileno())
-            super().close()
-
-
 @contextlib.asynccontextmanager
 async def connected(
     endpoint: Endpoint,
@@ -109,6 +51,7 @@ async def connected(
     *,
     receive: Receive | None = None,
     will: aiomqtt.Will | None = None,
+    tls: Tls | None = None,
 ) -> AsyncIterator[aiomqtt.Client]:
     """An MQTT 5 connection, closed on leaving; `receive` is called in the loop for each message.
 
@@ -132,7 +75,7 @@ async def connected(
         properties=_connect_properties(),
     )
     paho: Any = client._client
-    sock = await _open_socket(endpoint, meter)
+    sock = await dial(endpoint, meter, tls)
     paho._create_socket_connection = lambda: sock
     try:
         await _greet(client, sock, endpoint)
@@ -222,7 +165,7 @@ async def keep_trying(
         await retrying(attempt)
 
 
-async def _greet(client: aiomqtt.Client, sock: _Socket, endpoint: Endpoint) -> None:
+async def _greet(client: aiomqtt.Client, sock: Socket, endpoint: Endpoint) -> None:
     """Exchange CONNECT and CONNACK; a broker that hangs up meanwhile fails us at once."""
     where = f"{endpoint.host}:{endpoint.port}"
     end = client._disconnected  # aiomqtt forgets an end that comes in the instant of the greeting
@@ -235,50 +178,14 @@ async def _greet(client: aiomqtt.Client, sock: _Socket, endpoint: Endpoint) -> N
         greeting.result()
         if end.done():
             raise ConnectionFailed(f"{where}: {end.exception() or 'closed the connection'}")
+    except CONNECTION_ERRORS:
+        if sock.refusal:
+            raise ConnectionFailed(f"{where}: refused us: {sock.refusal}") from None
+        raise
     finally:
         greeting.cancel()
         ended.cancel()
         await asyncio.gather(greeting, ended, return_exceptions=True)
-
-
-async def _open_socket(endpoint: Endpoint, meter: Meter) -> _Socket:
-    """A connected TCP socket; every address of the host is tried, without blocking the loop."""
-    loop = asyncio.get_running_loop()
-    where = f"{endpoint.host}:{endpoint.port}"
-    failure: OSError = ConnectionFailed("no address")
-    try:
-        async with asyncio.timeout(CONNECT_WITHIN_S):
-            for family, address in await _resolve(endpoint):
-                sock = _Socket(family)
-                try:
-                    await loop.sock_connect(sock, address)
-                except OSError as error:
-                    sock.release()
-                    failure = error
-                except asyncio.CancelledError:
-                    sock.release()
-                    raise
-                else:
-                    sock.measure(meter)
-                    return sock
-    except TimeoutError:
-        raise ConnectionFailed(f"{where}: no answer within {CONNECT_WITHIN_S:g} s") from None
-    except socket.gaierror as error:
-        raise ConnectionFailed(f"{where}: {error.strerror}") from None
-    reason = os.strerror(failure.errno) if failure.errno else str(failure)
-    raise ConnectionFailed(f"{where}: {reason.lower()}")
-
-
-async def _resolve(endpoint: Endpoint) -> list[tuple[int, Any]]:
-    """(family, address) pairs of a host; a numeric address needs no thread of the executor."""
-    try:
-        version = ipaddress.ip_address(endpoint.host).version
-    except ValueError:
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
-        return [(family, address) for family, _, _, _, address in found]
-    family = socket.AF_INET if version == 4 else socket.AF_INET6
-    return [(family, (endpoint.host, endpoint.port))]
 
 
 def _connect_properties() -> Properties:

@@ -15,21 +15,22 @@ import structlog
 
 from tallynode.assemble import Parts
 from tallynode.config import Mesh
-from tallynode.edge.broker import MQTT_PORT, Broker, make_broker, shared_endpoint
+from tallynode.edge.broker import MQTT_PORT, Broker, make_broker
 from tallynode.edge.checkpoint import pack, resume, write_model
-from tallynode.edge.discovery import AddressBook, Discovery
 from tallynode.edge.inbox import Inbox
 from tallynode.edge.journal import Journal
 from tallynode.edge.links import Links
 from tallynode.edge.meter import Traffic
-from tallynode.edge.shared_broker import shared_prefix
+from tallynode.edge.neighbourhood import Neighbourhood
 from tallynode.edge.storage import CheckpointStore, FolderLock
 from tallynode.edge.trainer import Trainer
+from tallynode.edge.trust import admission_of, other_pins
 from tallynode.errors import IoError
 from tallynode.methods.copies import learner_weights
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
 from tallynode.protocol import snapshot as snap
+from tallynode.protocol import wire
 from tallynode.protocol.peer import Peer
 
 log = structlog.get_logger(__name__)
@@ -60,15 +61,22 @@ class Daemon:
         self._trainer = Trainer(parts.method, parts.renew)
         self._journal = Journal(self._name, folders.run)
         self._store = CheckpointStore(folders.state)
-        self._book = AddressBook(folders.state / "addresses.json")
         self._inbox = Inbox()
+        self._admission = admission_of(mesh, self._name, parts.settings.neighbours, folders.state)
+        self._broker: Broker | None = None
         self._links = Links(
             self._name,
             on_up=lambda neighbour: self._inbox.put(ev.LinkUp(neighbour=neighbour)),
             on_down=lambda neighbour: self._inbox.put(ev.LinkDown(neighbour=neighbour)),
-            on_message=lambda neighbour, topic, data: self._inbox.put(
-                ev.Received(neighbour=neighbour, topic=topic, data=data)
-            ),
+            on_message=self._hear,
+            tls=self._admission.link_to if self._admission else None,
+        )
+        self._around = Neighbourhood(
+            mesh,
+            self._name,
+            parts.settings.neighbours,
+            self._links,
+            folders.state / "addresses.json",
         )
         self._jobs: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -90,16 +98,19 @@ class Daemon:
             raise IoError(f"{self._folders.run}: {why}") from error
         with FolderLock(self._folders.state):
             peer = Peer(self._parts.settings, self._restore())
-            broker = self._make_broker()
+            broker = self._broker = self._make_broker()
             host, port = await broker.start()
             log.info("outbox open", host=host, port=port, broker=self._mesh.broker)
-            discovery = await self._find_neighbours(host, port)
+            if self._admission is not None:
+                self._admission.on_learnt = self._trust_changed
+                await self._links.allow(self._admission.pinned)
+            await self._around.start(host, port)
             async with asyncio.TaskGroup() as group:
                 links = group.create_task(self._links.run())
                 try:
                     ended = await self._drive(peer, broker, group)
                 finally:
-                    await self._close(peer, broker, discovery)
+                    await self._close(broker)
                     links.cancel()
             self._write_model(peer)
             self._journal.outcome(ended, peer.counters.fields(), self._wire(broker))
@@ -108,6 +119,19 @@ class Daemon:
     def stop(self) -> None:
         """Ask the peer to end; safe to call twice."""
         self._inbox.put(ev.Stop())
+
+    def reload(self, mesh: Mesh) -> None:
+        """Take over the pins of a topology that was read again; all else waits for a restart.
+
+        Raises:
+            ConfigError: pins.yaml is wrong; the pins stay as they were.
+        """
+        if self._admission is None:
+            log.warning("nothing to reload: peers are not pinned here")
+            return
+        self._admission.set_pins(other_pins(mesh, self._name, self._folders.state))
+        log.info("pins read again", pinned=sorted(self._admission.pinned))
+        self._trust_changed()
 
     # -- driving --------------------------------------------------------------------------------
 
@@ -155,6 +179,25 @@ class Daemon:
             case ef.Finish():
                 self._finished = True
 
+    def _hear(self, neighbour: str, topic: str, data: bytes) -> None:
+        """Queue a neighbour's message, unless it relays the ballot of somebody without a pin."""
+        ballots = wire.ballot_topic("")
+        origin = topic.removeprefix(ballots)
+        is_ballot = topic.startswith(ballots)
+        if self._admission is None or not is_ballot or origin in self._admission.pinned:
+            self._inbox.put(ev.Received(neighbour=neighbour, topic=topic, data=data))
+
+    def _trust_changed(self) -> None:
+        """Let links and outbox follow the pins, at once."""
+
+        async def follow() -> None:
+            assert self._admission is not None
+            assert self._broker is not None
+            await self._links.allow(self._admission.pinned)
+            await self._broker.pins_changed()
+
+        self._start_job(asyncio.ensure_future(follow()))
+
     def _begin(self, group: asyncio.TaskGroup, job: ef.Train | ef.Learn) -> None:
         async def work() -> None:
             if isinstance(job, ef.Train):
@@ -162,7 +205,9 @@ class Daemon:
             else:
                 self._inbox.put(await self._trainer.learn(job))
 
-        task = group.create_task(work())
+        self._start_job(group.create_task(work()))
+
+    def _start_job(self, task: asyncio.Task[None]) -> None:
         self._jobs.add(task)
         task.add_done_callback(self._jobs.discard)
 
@@ -175,55 +220,22 @@ class Daemon:
             self._mesh.broker,
             name=self._name,
             mesh=self._mesh.mesh,
-            host=self._mesh.listen,
-            port=own.port or fixed,
+            address=(self._mesh.listen, own.port or fixed),
             run_dir=self._folders.state,
+            admission=self._admission,
         )
 
-    async def _find_neighbours(self, host: str, port: int) -> Discovery | None:
-        neighbours = set(self._parts.settings.neighbours)
-        shared = shared_endpoint(self._mesh.broker) if self._mesh.shared_broker else None
-        for name in neighbours:
-            peer = self._mesh.peer(name)
-            if shared:
-                self._links.set_address(
-                    name,
-                    shared.host,
-                    shared.port,
-                    prefix=shared_prefix(self._mesh.mesh, name),
-                    username=shared.username,
-                    password=shared.password,
-                )
-            elif peer.address:
-                self._links.set_address(name, peer.address, peer.port or MQTT_PORT)
-            elif known := self._book.get(name):
-                self._links.set_address(name, *known)
-        realm = self._mesh.realm
-        if shared or realm is None:
-            return None
-
-        def found(name: str, host: str, port: int) -> None:
-            if name in neighbours:
-                log.debug("found", neighbour=name, host=host, port=port)
-                self._book.remember(name, host, port)
-                self._links.set_address(name, host, port)
-
-        discovery = Discovery(self._name, realm, host, port, found)
-        await discovery.start()
-        return discovery
-
-    async def _close(self, peer: Peer, broker: Broker, discovery: Discovery | None) -> None:
+    async def _close(self, broker: Broker) -> None:
         if self._timer is not None:
             self._timer.cancel()
         for job in self._jobs:
             job.cancel()
-        if discovery is not None:
-            await discovery.stop()
+        await self._around.stop()
         await self._links.stop()
         await broker.stop()
         await asyncio.get_running_loop().run_in_executor(None, self._trainer.close)
         if self._disk_ok:
-            self._book.save()
+            self._around.save()
 
     # -- state and records ----------------------------------------------------------------------
 

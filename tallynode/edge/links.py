@@ -20,13 +20,12 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from tallynode.edge.client import (
     BACKOFF_S,
     CONNECTION_ERRORS,
-    ConnectionFailed,
-    Endpoint,
     connected,
     end_tasks,
     keep_trying,
     serve,
 )
+from tallynode.edge.dial import ConnectionFailed, Endpoint, Tls
 from tallynode.edge.meter import Meter, Traffic
 from tallynode.edge.publisher import STATUS_TOPIC
 from tallynode.errors import LocalError
@@ -50,6 +49,7 @@ class Links:
         on_up: OnLink,
         on_down: OnLink,
         on_message: OnMessage,
+        tls: Callable[[str], Tls] | None = None,
         backoff: tuple[float, float] = BACKOFF_S,
     ) -> None:
         """Prepare; `run` connects.
@@ -59,15 +59,18 @@ class Links:
             on_up: called with a neighbour's name when its link comes up.
             on_down: called with a neighbour's name when its link is lost.
             on_message: called with neighbour, topic (without prefix) and payload.
+            tls: how to greet a neighbour's broker with TLS; None: no TLS.
             backoff: first and longest window of the random pause between attempts, in seconds.
         """
         self.me = me
         self.on_up = on_up
         self.on_down = on_down
         self.on_message = on_message
+        self.tls = tls
         self.backoff = backoff
         self.meter = Meter()
         self._links: dict[str, _Link] = {}
+        self._allowed: frozenset[str] | None = None  # None: everybody
         self._tasks: asyncio.TaskGroup | None = None
         self._stop = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -110,6 +113,17 @@ class Links:
             link.wanted.pop(topic, None)
         link.changed.set()
 
+    async def allow(self, neighbours: frozenset[str]) -> None:
+        """From now on link to these and to nobody else."""
+        self._allowed = neighbours
+        gone = [link for name, link in self._links.items() if name not in neighbours and link.task]
+        tasks = {link.task for link in gone if link.task}
+        for link in gone:
+            link.task = None
+        await end_tasks(tasks)
+        for link in self._links.values():
+            self._launch(link)
+
     async def run(self) -> None:
         """Keep all links alive until `stop`."""
         if self._tasks is not None:
@@ -144,7 +158,8 @@ class Links:
         return self._links[neighbour]
 
     def _launch(self, link: "_Link") -> None:
-        if self._tasks is not None and link.task is None and link.addresses:
+        allowed = self._allowed is None or link.neighbour in self._allowed
+        if self._tasks is not None and link.task is None and link.addresses and allowed:
             link.task = self._tasks.create_task(link.run(), name=f"link to {link.neighbour}")
 
 
@@ -195,7 +210,11 @@ class _Link:
             identifier = f"{self.prefix}{self._links.me}"
             try:
                 async with connected(
-                    endpoint, identifier, self._links.meter, receive=self._receive
+                    endpoint,
+                    identifier,
+                    self._links.meter,
+                    receive=self._receive,
+                    tls=self._links.tls(self.neighbour) if self._links.tls else None,
                 ) as client:
                     was_connected = True
                     self._unreachable = False

@@ -1,9 +1,13 @@
 """A mosquitto of our own, supervised: it is started, watched, and dies with its peer.
 
-For those who trust a broker of many years more than the embedded one. Anonymous clients may read;
-only the peer, with a random password of this run, may write. Its memory is bounded, it runs without
-privileges (started by root it would drop them itself, and with them the order to die with us: see
-guard.py), and it is started again if it dies; the publisher then brings its retained messages back.
+For those who trust a broker of many years more than the embedded one. Where peers are pinned it
+demands one of their certificates (admission.py) and lets the one with our own write; else anonymous
+clients may read, and only the peer, with a random password of this run, may write. It reads its
+certificates when it starts, so that new ones cost a restart of some 15 ms.
+
+Its memory is bounded, it runs without privileges (started by root it would drop them itself, and
+with them the order to die with us: see guard.py; its user can then read the copy of our key), and
+it is started again if it dies; the publisher then brings its retained messages back.
 """
 
 import asyncio
@@ -22,7 +26,10 @@ from tenacity import AsyncRetrying, retry_if_exception_type
 from tenacity.wait import wait_random_exponential
 
 from tallynode.edge import guard
-from tallynode.edge.client import BACKOFF_S, Endpoint
+from tallynode.edge.admission import Admission
+from tallynode.edge.client import BACKOFF_S
+from tallynode.edge.dial import Endpoint
+from tallynode.edge.identity import common_name, pem_of
 from tallynode.edge.meter import OWN_ENDS, Meter, Traffic
 from tallynode.edge.outbox import CONNECTIONS_MAX, listen_failure
 from tallynode.edge.publisher import Publisher
@@ -39,8 +46,7 @@ UNPRIVILEGED = ("mosquitto", "nobody")  # users, the first that exists
 # Bounds: connections; one packet; what waits for one slow subscriber; the heap as a whole.
 CONFIG = """\
 listener {port} {host}
-allow_anonymous true
-password_file passwords
+{access}
 acl_file acl
 persistence false
 set_tcp_nodelay true
@@ -54,7 +60,16 @@ connection_messages false
 log_dest stderr
 log_timestamp false
 """
-ACL = f"topic read #\n\nuser {OWNER}\ntopic readwrite #\n"
+OPEN = "allow_anonymous true\npassword_file passwords"
+PINNED = """\
+allow_anonymous false
+cafile pinned.pem
+certfile key.pem
+keyfile key.pem
+require_certificate true
+use_identity_as_username true
+tls_version tlsv1.3"""
+ACL = "topic read #\npattern read #\n\nuser {owner}\ntopic readwrite #\n"
 
 log = structlog.get_logger(__name__)
 
@@ -62,10 +77,18 @@ log = structlog.get_logger(__name__)
 class MosquittoBroker:
     """A child process that serves what its peer publishes."""
 
-    def __init__(self, *, name: str, host: str, port: int, run_dir: Path) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        address: tuple[str, int],
+        run_dir: Path,
+        admission: Admission | None = None,
+    ) -> None:
         self._name = name
-        self._host = host
-        self._port = port
+        self._host, self._port = address
+        self._admission = admission
+        self._renewing = False  # it ends because we want it started with other certificates
         self._folder = run_dir / f"mosquitto-{name}"
         self._meter = Meter(OWN_ENDS)
         self._password = secrets.token_hex(16)
@@ -84,8 +107,12 @@ class MosquittoBroker:
         """Start the child and connect to it; its (host, port). Raises IoError."""
         binary = find_mosquitto()
         await self._launch_on_free_port(binary)
-        endpoint = Endpoint(ANYWHERE.get(self._host, self._host), self._port, OWNER, self._password)
-        self._publisher = Publisher(endpoint, f"{self._name}-{OWNER}", meter=self._meter)
+        host = ANYWHERE.get(self._host, self._host)
+        tls = self._admission.link_to_self() if self._admission else None
+        login = () if tls else (OWNER, self._password)
+        self._publisher = Publisher(
+            Endpoint(host, self._port, *login), f"{self._name}-{OWNER}", meter=self._meter, tls=tls
+        )
         try:
             await self._publisher.start()
         except IoError:
@@ -98,6 +125,12 @@ class MosquittoBroker:
         """Queue a message for the child."""
         if self._publisher is not None:
             self._publisher.publish(topic, payload, retain=retain)
+
+    async def pins_changed(self) -> None:
+        """Start the child again with the certificates of now; all links are made anew."""
+        if self._process is not None and self._process.returncode is None and self._watching:
+            self._renewing = True
+            self._process.terminate()
 
     async def stop(self) -> None:
         """End the child; nothing is left running."""
@@ -170,7 +203,11 @@ class MosquittoBroker:
         while True:
             assert self._process is not None
             code = await self._process.wait()
-            log.warning("mosquitto died and is started again", code=code, said=self._said)
+            if self._renewing:
+                log.info("mosquitto is started again for other pins")
+            else:
+                log.warning("mosquitto died and is started again", code=code, said=self._said)
+            self._renewing = False
             window = wait_random_exponential(multiplier=BACKOFF_S[0], max=BACKOFF_S[1])
             retrying = AsyncRetrying(wait=window, retry=retry_if_exception_type(IoError))
             await retrying(self._launch, binary)
@@ -192,13 +229,20 @@ class MosquittoBroker:
 
     def _write_files(self, user: str) -> None:
         """Write configuration, password and access rules where only the child's user reads them."""
-        files = {
-            "mosquitto.conf": CONFIG.format(
-                port=self._port, host=self._host, connections=CONNECTIONS_MAX
-            ),
-            "passwords": f"{OWNER}:{_password_hash(self._password)}\n",
-            "acl": ACL,
-        }
+        files = {"passwords": f"{OWNER}:{_password_hash(self._password)}\n"}
+        access, owner = OPEN, OWNER
+        if self._admission is not None:
+            own = self._admission.identity
+            certificates = self._admission.certificates()
+            files = {
+                "pinned.pem": "".join(pem_of(each).decode("ascii") for each in certificates),
+                "key.pem": own.pem.read_text("ascii"),
+            }
+            access, owner = PINNED, common_name(own.id)
+        files["acl"] = ACL.format(owner=owner)
+        files["mosquitto.conf"] = CONFIG.format(
+            port=self._port, host=self._host, access=access, connections=CONNECTIONS_MAX
+        )
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for name, text in files.items():

@@ -1,9 +1,10 @@
 """The embedded broker: one writer, this process, and readers who subscribe over MQTT.
 
 A general broker is not needed to hand out one's own ballots, so this is a small asyncio server.
-Clients are strangers until proven otherwise and may only read; everything that one of them can make
-us hold is bounded below, and one that breaks the protocol, floods us, or reads too slowly is
-disconnected, counted in `refused`, and hurts nobody else. Messages go out at QoS 0: TCP delivers
+Clients may only read, and where there are pins only pinned neighbours may (admission.py). They are
+strangers all the same: everything that one of them can make us hold is bounded below, and one that
+breaks the protocol, floods us, or reads too slowly is disconnected, counted in `refused`, and hurts
+nobody else. Messages go out at QoS 0: TCP delivers
 in order while a link lives, and retained messages repair what a broken link lost.
 """
 
@@ -15,6 +16,8 @@ from collections.abc import Iterator
 
 import structlog
 
+from tallynode.edge.admission import Admission
+from tallynode.edge.door import Door
 from tallynode.edge.meter import Meter, Traffic
 from tallynode.edge.mqtt_codec import Codec
 from tallynode.edge.session import Session
@@ -23,9 +26,9 @@ from tallynode.errors import IoError, LocalError
 from tallynode.protocol.limits import MESSAGE_BYTES_MAX
 
 CONNECTIONS_MAX = 256  # connections; bounds the sockets that a LAN full of strangers can open
+CONNECTIONS_PER_READER_MAX = 8  # so that one pinned neighbour cannot keep the others out
 QUEUE_OUT_TOTAL_MAX = 64 << 20  # bytes unsent to all subscribers; many stalled ones at once
 STOP_WITHIN_S = 1.0  # seconds for farewells to be sent; a stalled reader cannot hold us up
-BACKLOG = 64  # connections the kernel queues for us
 
 log = structlog.get_logger(__name__)
 
@@ -33,32 +36,39 @@ log = structlog.get_logger(__name__)
 class Outbox:
     """MQTT server in this process that only this process writes to."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, admission: Admission | None = None) -> None:
+        """Prepare; `start` listens.
+
+        Args:
+            host: IP address to listen on.
+            port: port to listen on; 0 lets the system choose.
+            admission: who may read; None: everybody.
+        """
         self.refused: Counter[str] = Counter()
         self.meter = Meter()
         self._host = host
         self._port = port
-        self._server: asyncio.Server | None = None
+        self._admission = admission
+        tls = admission.server_context if admission else None
+        self._door = Door(lambda: Session(self), self.refuse, tls)
+        self._running = False
         self._retained: dict[str, bytes] = {}
         self._sessions: set[Session] = set()
-        self._by_client_id: dict[str, Session] = {}
+        self._by_client_id: dict[tuple[str, str], Session] = {}
         self._emptied = asyncio.Event()
 
     async def start(self) -> tuple[str, int]:
         """Listen; the (host, port) at which neighbours connect. Raises IoError."""
-        loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(
-                lambda: Session(self), self._host, self._port, backlog=BACKLOG
-            )
+            self._port = self._door.open(self._host, self._port)
         except OSError as error:
             raise IoError(listen_failure(self._host, self._port, error)) from error
-        self._port = int(self._server.sockets[0].getsockname()[1])
+        self._running = True
         return self._host, self._port
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
         """Send to every subscriber now; a retained message also to each later one."""
-        if self._server is None:
+        if not self._running:
             raise LocalError("the outbox is not running")
         if len(payload) > MESSAGE_BYTES_MAX:
             raise LocalError(f"{topic}: {len(payload)} bytes are too many for one message")
@@ -79,10 +89,10 @@ class Outbox:
 
     async def stop(self) -> None:
         """Say goodbye to the subscribers and close every socket."""
-        if self._server is None:
+        if not self._running:
             return
-        self._server.close()
-        self._server = None
+        self._running = False
+        await self._door.close()
         for session in list(self._sessions):
             session.farewell()
         if self._sessions:
@@ -94,29 +104,53 @@ class Outbox:
                     session.abort()
                 await asyncio.sleep(0)  # lets the aborted transports close their sockets
 
+    async def pins_changed(self) -> None:
+        """Part at once from whoever is not pinned any more."""
+        for session in list(self._sessions):
+            if self.identify(session.certificate) is None:
+                self.refuse(session.peer, "not pinned any more")
+                session.abort()
+
     def traffic(self) -> Traffic:
         """Wire bytes of all subscribers' connections, open and closed."""
         return self.meter.traffic()
 
     # What a session asks of its outbox.
 
-    def admit(self, session: Session) -> bool:
-        """Take in a new connection; False when there is no room."""
-        self._sessions.add(session)
-        return len(self._sessions) <= CONNECTIONS_MAX and self._server is not None
+    def identify(self, certificate: bytes | None) -> str | None:
+        """The name of who presented this certificate; None: may not read here."""
+        return "" if self._admission is None else self._admission.who(certificate)
 
-    def name_session(self, session: Session, client_id: str) -> None:
-        """Register a client ID; an older connection of that ID gives way (MQTT 5, 3.1.4)."""
-        older = self._by_client_id.get(client_id)
-        self._by_client_id[client_id] = session
+    def admit(self, session: Session) -> str | None:
+        """Take in a new connection; why not, where it may not stay."""
+        self._sessions.add(session)
+        reader = self.identify(session.certificate)
+        if reader is None:
+            return "certificate is not pinned"
+        session.reader = reader
+        own = sum(other.reader == reader for other in self._sessions)
+        most = CONNECTIONS_MAX if self._admission is None else CONNECTIONS_PER_READER_MAX
+        if own > most or len(self._sessions) > CONNECTIONS_MAX or not self._running:
+            return "no room for another connection"
+        return None
+
+    def name_session(self, session: Session) -> None:
+        """Register a client ID; an older connection of that ID gives way (MQTT 5, 3.1.4).
+
+        A reader with a certificate can only take over its own connections.
+        """
+        key = (session.reader, session.client_id)
+        older = self._by_client_id.get(key)
+        self._by_client_id[key] = session
         if older is not None and older is not session:
             older.taken_over()
 
     def forget(self, session: Session) -> None:
         """A connection is gone."""
         self._sessions.discard(session)
-        if self._by_client_id.get(session.client_id) is session:
-            del self._by_client_id[session.client_id]
+        key = (session.reader, session.client_id)
+        if self._by_client_id.get(key) is session:
+            del self._by_client_id[key]
         if not self._sessions:
             self._emptied.set()
 

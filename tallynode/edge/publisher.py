@@ -16,12 +16,12 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from tallynode.edge.client import (
     BACKOFF_S,
     CONNECTION_ERRORS,
-    Endpoint,
     connected,
     end_tasks,
     keep_trying,
     serve,
 )
+from tallynode.edge.dial import Endpoint, Tls
 from tallynode.edge.meter import Meter
 from tallynode.errors import IoError, LocalError
 from tallynode.protocol.limits import MESSAGE_BYTES_MAX
@@ -40,7 +40,13 @@ class Publisher:
     """Our writing connection to one broker."""
 
     def __init__(
-        self, endpoint: Endpoint, identifier: str, *, meter: Meter, shared_prefix: str = ""
+        self,
+        endpoint: Endpoint,
+        identifier: str,
+        *,
+        meter: Meter,
+        shared_prefix: str = "",
+        tls: Tls | None = None,
     ) -> None:
         """Prepare; `start` connects.
 
@@ -51,11 +57,13 @@ class Publisher:
             shared_prefix: what our topics stand under on a shared broker; "" on a broker of our
                 own. With a prefix, a status topic says that we are there, a last will that we are
                 gone, and what an earlier run of ours left behind is cleared.
+            tls: how to greet the broker with TLS; None: no TLS.
         """
         self._endpoint = endpoint
         self._identifier = identifier
         self._meter = meter
         self._prefix = shared_prefix
+        self._tls = tls
         self._retained: dict[str, bytes] = {}  # b"": to be cleared on the broker
         self._queue: deque[tuple[str, bytes, bool]] = deque()
         self._queued = 0
@@ -117,7 +125,12 @@ class Publisher:
             will = aiomqtt.Will(self._prefix + STATUS_TOPIC, GONE, retain=True)
         try:
             async with connected(
-                self._endpoint, self._identifier, self._meter, receive=self._receive, will=will
+                self._endpoint,
+                self._identifier,
+                self._meter,
+                receive=self._receive,
+                will=will,
+                tls=self._tls,
             ) as client:
                 self._start_over()
                 self._ready.set()

@@ -40,9 +40,11 @@ class Session(asyncio.Protocol):
     def __init__(self, outbox: "Outbox") -> None:
         self.codec: Codec | None = None
         self.client_id = ""
+        self.peer = "?"  # its address
+        self.certificate: bytes | None = None  # DER, over TLS
+        self.reader = ""  # the pinned peer that it is
         self._outbox = outbox
         self._transport: asyncio.Transport | None = None
-        self._peer = "?"
         self._metered = 0
         self._buffer = bytearray()
         self._exact: dict[str, mqtt5.TopicFilter] = {}
@@ -58,13 +60,16 @@ class Session(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=REPLAY_HIGH_WATER // 2)
-        self._peer = "{}:{}".format(*(transport.get_extra_info("peername") or "??"))
+        self.peer = "{}:{}".format(*(transport.get_extra_info("peername") or "??"))
+        tls = transport.get_extra_info("ssl_object")
+        self.certificate = tls.getpeercert(True) if tls else None
         self._metered = self._outbox.meter.add(transport.get_extra_info("socket"))
         loop = asyncio.get_running_loop()
         self._heard_at = loop.time()
         self._timer = loop.call_later(self._patience_s, self._check_alive)
-        if not self._outbox.admit(self):
-            self._refuse("no room for another connection", Reason.SERVER_BUSY)
+        why = self._outbox.admit(self)
+        if why is not None:
+            self._refuse(why, None)
 
     def data_received(self, data: bytes) -> None:
         if self._closing():
@@ -114,11 +119,11 @@ class Session(asyncio.Protocol):
         if self._transport is None or self._closing():
             return
         if len(packet) > self._packet_out_max:  # it said that it takes no more (MQTT 5, 3.1.2.11)
-            self._outbox.refuse(self._peer, "message above the subscriber's packet size")
+            self._outbox.refuse(self.peer, "message above the subscriber's packet size")
             return
         waiting = self.unsent()
         if waiting and (waiting + len(packet) > QUEUE_OUT_MAX or not self._outbox.has_room()):
-            self._outbox.refuse(self._peer, "reads too slowly")
+            self._outbox.refuse(self.peer, "reads too slowly")
             self._transport.abort()
             return
         self._transport.write(packet)
@@ -190,7 +195,7 @@ class Session(asyncio.Protocol):
         self._patience_s = 1.5 * keepalive_s
         self._packet_out_max = min(packet.max_packet_size or QUEUE_OUT_MAX, QUEUE_OUT_MAX)
         self._rearm(self._patience_s)
-        self._outbox.name_session(self, self.client_id)
+        self._outbox.name_session(self)
         answer = mqtt5.ConnAckPacket(
             assigned_client_id=assigned,
             server_keep_alive=keepalive_s if keepalive_s != packet.keep_alive else None,
@@ -228,7 +233,7 @@ class Session(asyncio.Protocol):
         if not is_valid(pattern):
             return mqtt5.SubAckReasonCode.TOPIC_FILTER_INVALID
         if not known and len(self._exact) + len(self._wildcards) >= SUBSCRIPTIONS_MAX:
-            self._outbox.refuse(self._peer, "too many subscriptions")
+            self._outbox.refuse(self.peer, "too many subscriptions")
             return mqtt5.SubAckReasonCode.QUOTA_EXCEEDED
         return mqtt5.SubAckReasonCode.GRANTED_QOS_AT_MOST_ONCE
 
@@ -267,7 +272,7 @@ class Session(asyncio.Protocol):
         self._timer = asyncio.get_running_loop().call_later(delay_s, self._check_alive)
 
     def _refuse(self, why: str, reason: Reason | None) -> None:
-        self._outbox.refuse(self._peer, why)
+        self._outbox.refuse(self.peer, why)
         self._close(reason)
 
     def _close(self, reason: Reason | None) -> None:

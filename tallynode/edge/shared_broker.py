@@ -5,7 +5,7 @@ where is that broker's access control, not ours. Its retained messages outlive a
 killed, so a peer clears at the start what an earlier run left, and at the end what it wrote.
 """
 
-from tallynode.edge.client import Endpoint
+from tallynode.edge.dial import Endpoint
 from tallynode.edge.meter import OWN_ENDS, Meter, Traffic
 from tallynode.edge.publisher import Publisher
 from tallynode.errors import IoError
@@ -37,6 +37,9 @@ class SharedBroker:
     async def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
         """Queue a message under our prefix."""
         self._publisher.publish(topic, payload, retain=retain)
+
+    async def pins_changed(self) -> None:
+        """Nothing to do: who may read here is the shared broker's to say."""
 
     async def stop(self) -> None:
         """Clear what we wrote and disconnect."""

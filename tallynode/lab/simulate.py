@@ -44,10 +44,15 @@ class Options:
 
 
 def local(mesh: Mesh) -> Mesh:
-    """The same mesh on one machine: outboxes on loopback at free ports, found by mDNS."""
+    """The same mesh on one machine: outboxes on loopback at free ports, found by mDNS, no keys."""
     realm = f"{mesh.mesh[:REALM_STEM]}-{secrets.token_hex(4)}"  # other runs here are not met
-    peers = tuple(p.model_copy(update={"address": None, "port": None}) for p in mesh.peers)
-    changes = {"listen": "127.0.0.1", "discovery": realm, "peers": peers}
+    only_here = {"id": None, "address": None, "port": None}
+    changes: dict[str, object] = {
+        "listen": "127.0.0.1",
+        "insecure": mesh.insecure if mesh.shared_broker else "loopback",
+        "discovery": realm,
+        "peers": tuple(peer.model_copy(update=only_here) for peer in mesh.peers),
+    }
     return mesh.model_copy(update=changes)
 
 

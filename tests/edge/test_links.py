@@ -12,11 +12,10 @@ import structlog
 
 from tallynode.edge.client import (
     CONNECTION_ERRORS,
-    ConnectionFailed,
-    Endpoint,
     connected,
     end_tasks,
 )
+from tallynode.edge.dial import ConnectionFailed, Endpoint
 from tallynode.edge.links import ADDRESSES_MAX, Links
 from tallynode.edge.meter import Meter
 from tallynode.edge.outbox import Outbox

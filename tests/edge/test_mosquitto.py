@@ -35,7 +35,7 @@ import asyncio, pathlib, sys
 from tallynode.edge.mosquitto import MosquittoBroker
 
 async def main():
-    broker = MosquittoBroker(name="p", host="127.0.0.1", port=0, run_dir=pathlib.Path(sys.argv[1]))
+    broker = MosquittoBroker(name="p", address=("127.0.0.1", 0), run_dir=pathlib.Path(sys.argv[1]))
     await broker.start()
     print(broker.pid, flush=True)
     await asyncio.Event().wait()
@@ -53,7 +53,7 @@ def wait_for_end(process: int) -> bool:
 async def broker(tmp_path: Path) -> AsyncIterator[MosquittoBroker]:
     """A running mosquitto on a port of its choice."""
     made = make_broker(
-        "mosquitto", name="pi-1", mesh="m", host="127.0.0.1", port=0, run_dir=tmp_path
+        "mosquitto", name="pi-1", mesh="m", address=("127.0.0.1", 0), run_dir=tmp_path
     )
     assert isinstance(made, MosquittoBroker)
     await made.start()
@@ -151,7 +151,7 @@ async def test_port_in_use_is_a_clear_error(tmp_path: Path) -> None:
     """A port that is taken is named, and nothing is left running."""
     box = Outbox("127.0.0.1", 0)
     _, port = await box.start()
-    broker = MosquittoBroker(name="p", host="127.0.0.1", port=port, run_dir=tmp_path)
+    broker = MosquittoBroker(name="p", address=("127.0.0.1", port), run_dir=tmp_path)
     with pytest.raises(IoError, match=f"127.0.0.1:{port}: port in use"):
         await broker.start()
     assert broker.pid is None
@@ -163,7 +163,7 @@ async def test_a_missing_program_is_a_clear_error(
 ) -> None:
     """Without mosquitto the error says how to get it and what else would do."""
     monkeypatch.setattr(mosquitto_module.shutil, "which", lambda *a, **k: None)
-    broker = MosquittoBroker(name="p", host="127.0.0.1", port=0, run_dir=tmp_path)
+    broker = MosquittoBroker(name="p", address=("127.0.0.1", 0), run_dir=tmp_path)
     with pytest.raises(IoError, match=r"apt install mosquitto.*broker: embedded"):
         await broker.start()
 
@@ -171,7 +171,7 @@ async def test_a_missing_program_is_a_clear_error(
 async def test_a_file_in_the_way_is_a_clear_error(tmp_path: Path) -> None:
     """A run folder that cannot be written is named."""
     (tmp_path / "mosquitto-p").write_text("in the way")
-    broker = MosquittoBroker(name="p", host="127.0.0.1", port=0, run_dir=tmp_path)
+    broker = MosquittoBroker(name="p", address=("127.0.0.1", 0), run_dir=tmp_path)
     with pytest.raises(IoError, match="mosquitto-p: cannot write"):
         await broker.start()
 
@@ -180,4 +180,4 @@ async def test_a_file_in_the_way_is_a_clear_error(tmp_path: Path) -> None:
 def test_an_unknown_kind_of_broker_is_a_configuration_error(kind: str, tmp_path: Path) -> None:
     """What is no broker is refused with the kinds that there are, or with its odd port."""
     with pytest.raises(ConfigError, match="broker: "):
-        make_broker(kind, name="p", mesh="m", host="127.0.0.1", port=0, run_dir=tmp_path)
+        make_broker(kind, name="p", mesh="m", address=("127.0.0.1", 0), run_dir=tmp_path)

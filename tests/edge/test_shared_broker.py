@@ -8,7 +8,7 @@ import aiomqtt
 import pytest
 
 from tallynode.edge import publisher
-from tallynode.edge.client import Endpoint
+from tallynode.edge.dial import Endpoint
 from tallynode.edge.shared_broker import SharedBroker, shared_prefix
 from tallynode.errors import IoError, LocalError
 from tallynode.protocol.limits import MESSAGE_BYTES_MAX
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.privileged
 
 PEER = """
 import asyncio, sys
-from tallynode.edge.client import Endpoint
+from tallynode.edge.dial import Endpoint
 from tallynode.edge.shared_broker import SharedBroker
 
 async def main():

@@ -1,0 +1,74 @@
+"""Where a peer's neighbours are: by the file, by the book of last addresses, and by mDNS."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import structlog
+
+from tallynode.config import Mesh
+from tallynode.edge.broker import MQTT_PORT, shared_endpoint
+from tallynode.edge.discovery import AddressBook, Discovery
+from tallynode.edge.links import Links
+from tallynode.edge.shared_broker import shared_prefix
+
+log = structlog.get_logger(__name__)
+
+
+class Neighbourhood:
+    """Tells the links where to try.
+
+    Args:
+        mesh: the whole configuration.
+        name: this peer's.
+        neighbours: names of the peers to look for.
+        links: is told every address.
+        book: the file of last-known addresses.
+    """
+
+    def __init__(
+        self, mesh: Mesh, name: str, neighbours: Iterable[str], links: Links, book: Path
+    ) -> None:
+        self._mesh = mesh
+        self._name = name
+        self._neighbours = set(neighbours)
+        self._links = links
+        self._book = AddressBook(book)
+        self._discovery: Discovery | None = None
+
+    async def start(self, host: str, port: int) -> None:
+        """Tell what is known, and look for more; neighbours reach this peer at host:port."""
+        shared = shared_endpoint(self._mesh.broker) if self._mesh.shared_broker else None
+        for name in self._neighbours:
+            peer = self._mesh.peer(name)
+            if shared:
+                self._links.set_address(
+                    name,
+                    shared.host,
+                    shared.port,
+                    prefix=shared_prefix(self._mesh.mesh, name),
+                    username=shared.username,
+                    password=shared.password,
+                )
+            elif peer.address:
+                self._links.set_address(name, peer.address, peer.port or MQTT_PORT)
+            elif known := self._book.get(name):
+                self._links.set_address(name, *known)
+        realm = self._mesh.realm
+        if shared is None and realm is not None:
+            self._discovery = Discovery(self._name, realm, host, port, self._found)
+            await self._discovery.start()
+
+    async def stop(self) -> None:
+        """Look no more."""
+        if self._discovery is not None:
+            await self._discovery.stop()
+
+    def save(self) -> None:
+        """Write the book of addresses. Raises IoError."""
+        self._book.save()
+
+    def _found(self, name: str, host: str, port: int) -> None:
+        if name in self._neighbours:
+            log.debug("found", neighbour=name, host=host, port=port)
+            self._book.remember(name, host, port)
+            self._links.set_address(name, host, port)

@@ -1,0 +1,69 @@
+"""Which device each name of the mesh stands for: the IDs of topology.yaml and those paired here.
+
+`tallynode pair` writes into pins.yaml in the state folder and not into topology.yaml, which is a
+person's (with comments, often under version control, the same on every device) and which a service
+may not even be able to write. The two are read together; where they contradict each other nobody
+guesses.
+"""
+
+from pathlib import Path
+
+from tallynode.config import Mesh
+from tallynode.config_yaml import Problem, dotted, read_document
+from tallynode.edge.storage import atomic_write, make_folder
+from tallynode.errors import ConfigError
+from tallynode.protocol import device_id
+
+FILE = "pins.yaml"
+_HEAD = (
+    "# Devices that were paired with this one. To unpair: delete the line, then reload the peer.\n"
+)
+
+
+def pins_of(mesh: Mesh, state: Path) -> dict[str, str]:
+    """Device IDs by peer name, from both files.
+
+    Raises:
+        ConfigError: pins.yaml is wrong, or a name has two IDs.
+    """
+    paired = read_pins(state)
+    pinned = {peer.name: peer.id for peer in mesh.peers if peer.id}
+    for name, device in paired.items():
+        if pinned.setdefault(name, device) != device:
+            raise ConfigError(
+                f"{name} is pinned twice: as {pinned[name]} in the topology and as {device} in "
+                f"{state / FILE}; delete the wrong one"
+            )
+    return pinned
+
+
+def read_pins(state: Path) -> dict[str, str]:
+    """What pins.yaml holds, nothing if there is none. Raises ConfigError with file:line:column."""
+    path = state / FILE
+    if not path.exists():
+        return {}
+    document = read_document(path)
+    if document.data is None:
+        return {}
+    problems = list(document.problems)
+    pins: dict[str, str] = {}
+    if not isinstance(document.data, dict):
+        problems.append(Problem(document.value_mark(()), "", "should be lines of `name: ID`"))
+    else:
+        for name, value in document.data.items():
+            try:
+                pins[name] = device_id.read(str(value))
+            except device_id.DeviceIdError as error:
+                where = (name,)
+                problems.append(Problem(document.value_mark(where), dotted(where), str(error)))
+    if problems:
+        raise ConfigError("\n".join(problem.line(str(path)) for problem in sorted(problems)))
+    return pins
+
+
+def add_pin(state: Path, name: str, device: str) -> None:
+    """Add a pin to pins.yaml, or change it. Raises ConfigError, IoError."""
+    pins = read_pins(state) | {name: device}
+    lines = [f"{known}: {pins[known]}\n" for known in sorted(pins)]
+    make_folder(state)
+    atomic_write(state / FILE, (_HEAD + "".join(lines)).encode())
