@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from tallynode import __version__, logs
 from tallynode.config import Mesh, default_mesh, load_mesh
-from tallynode.errors import EX_OK, EX_USAGE, DataError, TallynodeError, UsageError
+from tallynode.errors import EX_OK, EX_UNAVAILABLE, EX_USAGE, DataError, TallynodeError, UsageError
 from tallynode.layout import Layout
 
 EX_INTERRUPTED = 130  # what a shell says of a program that Ctrl-C ended
@@ -25,6 +25,8 @@ examples:
   tallynode --peers-config topology.yaml         the peer that is named like this host
   tallynode --peers-config topology.yaml --peer pi-2
   tallynode check topology.yaml
+  tallynode id --peers-config topology.yaml      this device's ID, for `id:` in the topology
+  tallynode pair --peers-config topology.yaml    or let the devices show their IDs to each other
 """
 
 
@@ -50,6 +52,10 @@ def run(argv: Sequence[str]) -> int:
             return _check(arguments)
         if arguments.command == "export":
             return _export(arguments)
+        if arguments.command == "id":
+            return _id(arguments)
+        if arguments.command == "pair":
+            return _pair(arguments)
         return _daemon(arguments)
     except TallynodeError as error:
         print(f"tallynode: {error}", file=sys.stderr)
@@ -83,14 +89,28 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.add_argument("state", type=Path, metavar="STATE_DIR")
     export.add_argument("file", type=Path, metavar="FILE")
+    for name, about in (("id", _ID), ("pair", _PAIR)):
+        command = commands.add_parser(name, help=about.split(";")[0], description=about)
+        _whose_state(command, default=argparse.SUPPRESS)
     return parser
+
+
+def _whose_state(parser: argparse._ActionsContainer, **keywords: Any) -> None:
+    """Options that name a peer; after a command they must not undo what stood before it."""
+    parser.add_argument(
+        "--peers-config", type=Path, metavar="FILE", help="the mesh: topology.yaml", **keywords
+    )
+    parser.add_argument(
+        "--peer", metavar="NAME", help="which peer this is; default: by host name", **keywords
+    )
+    parser.add_argument(
+        "--state-dir", type=Path, metavar="DIR", help="what survives a restart", **keywords
+    )
 
 
 def _daemon_options(parser: argparse.ArgumentParser) -> None:
     daemon = parser.add_argument_group("run one peer")
-    daemon.add_argument("--peers-config", type=Path, metavar="FILE", help="the mesh: topology.yaml")
-    daemon.add_argument("--peer", metavar="NAME", help="which peer this is; default: by host name")
-    daemon.add_argument("--state-dir", type=Path, metavar="DIR", help="what survives a restart")
+    _whose_state(daemon)
     daemon.add_argument("--out", type=Path, metavar="DIR", help="where records go; default: state")
     daemon.add_argument(
         "--threads",
@@ -103,6 +123,9 @@ def _daemon_options(parser: argparse.ArgumentParser) -> None:
     daemon.add_argument("--verbose", action="store_true", help="debug lines too")
 
 
+_ID = """print this device's ID; makes its key at the first call"""
+_PAIR = """pin the other devices of the mesh; run it on them at the same time and compare what the
+screens say"""
 _EXPORT = """Write the model of a peer's last checkpoint as safetensors; the peer may be running.
 One that ends writes its model.safetensors by itself."""
 _SIMULATE = """Run every peer of a mesh as a process on this machine: real brokers, real mDNS, real
@@ -200,19 +223,43 @@ def _export(arguments: argparse.Namespace) -> int:
     return EX_OK
 
 
-def _daemon(arguments: argparse.Namespace) -> int:
+def _id(arguments: argparse.Namespace) -> int:
+    if arguments.peers_config is None and arguments.state_dir is None:
+        _parser().error("id needs to know whose: --state-dir DIR, or --peers-config FILE")
+    from tallynode.edge.identity import give_to_owner, load_or_make
+
+    state = arguments.state_dir or _whose(arguments)[2]
+    print(load_or_make(state).id)
+    give_to_owner(state)
+    return EX_OK
+
+
+def _pair(arguments: argparse.Namespace) -> int:
+    from tallynode.edge.pair import pair
+
+    logs.configure(json_lines=False)
+    return EX_OK if pair(*_whose(arguments)) else EX_UNAVAILABLE
+
+
+def _whose(arguments: argparse.Namespace) -> tuple[Mesh, str, Path]:
+    """The mesh, this peer's name in it, and its state folder."""
     if arguments.peers_config is None:
         _parser().error("--peers-config FILE, or a command (simulate, check), is needed")
+    from tallynode.edge.storage import default_state_dir
+
     mesh = load_mesh(arguments.peers_config)
-    name = (
-        mesh.peer(arguments.peer) if arguments.peer else mesh.peer_for_host(platform.node())
-    ).name
+    host = platform.node()
+    name = (mesh.peer(arguments.peer) if arguments.peer else mesh.peer_for_host(host)).name
+    state = arguments.state_dir or _state_of_service() or default_state_dir(mesh.mesh, name)
+    return mesh, name, state
+
+
+def _daemon(arguments: argparse.Namespace) -> int:
+    mesh, name, state = _whose(arguments)
     logs.configure(json_lines=arguments.json, verbose=arguments.verbose)
     from tallynode.edge.daemon import Folders
     from tallynode.edge.process import start
-    from tallynode.edge.storage import default_state_dir
 
-    state = arguments.state_dir or _state_of_service() or default_state_dir(mesh.mesh, name)
     folders = Folders(state=state, run=arguments.out or state)
     start(
         mesh,

@@ -58,6 +58,16 @@ def load_or_make(state: Path) -> Identity:
     return _load(path)
 
 
+def give_to_owner(state: Path) -> None:
+    """Root may prepare a service's state: what it made there belongs to the folder's owner."""
+    if os.geteuid() != 0:
+        return
+    owner = state.stat()
+    for path in (state / "pins.yaml", *(state / "identity").rglob("*"), state / "identity"):
+        if path.exists():
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
 def certificate_of(key: Ed25519PrivateKey) -> bytes:
     """The one certificate of a key, as DER."""
     return _build(key.public_key(), key).public_bytes(serialization.Encoding.DER)

@@ -1,0 +1,99 @@
+"""`tallynode pair`: two people at two terminals."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+from tallynode.config import Mesh
+from tallynode.edge.admission import keep_certificate
+from tallynode.edge.identity import give_to_owner, load_or_make
+from tallynode.edge.pairing import Candidate, Pairing
+from tallynode.edge.pins import FILE, add_pin, pins_of
+from tallynode.edge.storage import FolderLock
+from tallynode.errors import ConfigError, IoError, UsageError
+
+WINDOW_S = 600.0  # seconds; a door that somebody forgot to close
+
+_QUESTION = """\
+{name} shows itself as
+    {id}
+Is that what the screen of {name} says? [y/N] """
+
+
+def pair(mesh: Mesh, name: str, state: Path) -> int:
+    """Pair this device with the others of its mesh that nobody has pinned yet.
+
+    Args:
+        mesh: the whole configuration.
+        name: this peer's.
+        state: its state folder.
+
+    Returns:
+        how many were paired.
+
+    Raises:
+        UsageError: there is no terminal to ask at.
+        ConfigError: nobody is left to be paired, or mDNS is off.
+        DataError, IoError: key or pins cannot be used.
+    """
+    if not sys.stdin.isatty():
+        raise UsageError("pair asks questions: it needs a terminal")
+    realm = mesh.realm
+    if realm is None:
+        raise ConfigError("discovery is off in this mesh: write the IDs into the topology instead")
+    wanted = set(mesh.names) - {name} - set(pins_of(mesh, state))
+    if not wanted:
+        raise ConfigError(f"every other peer of mesh {mesh.mesh} is pinned already")
+    identity = load_or_make(state)
+    give_to_owner(state)
+    paired: list[str] = []
+
+    def write(candidate: Candidate) -> None:
+        add_pin(state, candidate.name, candidate.id)
+        keep_certificate(state / "identity", candidate.name, candidate.certificate)
+        give_to_owner(state)
+        paired.append(candidate.name)
+        print(f"{candidate.name} is paired, in {state / FILE}", flush=True)
+
+    print(f"This is {name}:\n    {identity.id}")
+    print(f"Run `tallynode pair` on {', '.join(sorted(wanted))} as well, within ten minutes.")
+    print("Ctrl-C ends it; what is paired by then stays paired.", flush=True)
+    pairing = Pairing(identity, _ask, write, wanted)
+    try:
+        asyncio.run(asyncio.wait_for(pairing.run(name, realm, mesh.listen), WINDOW_S))
+    except TimeoutError:
+        print("\nThe ten minutes are over.")
+    if paired:
+        _tell_running_peer(state)
+    return len(paired)
+
+
+async def _ask(candidate: Candidate) -> bool:
+    """Put the question, without holding up the loop; the end of input is a no."""
+    print(_QUESTION.format(name=candidate.name, id=candidate.id), end="", flush=True)
+    loop = asyncio.get_running_loop()
+    typed = asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), typed.set)
+    try:
+        await typed.wait()
+    finally:
+        loop.remove_reader(sys.stdin.fileno())
+    yes = os.read(sys.stdin.fileno(), 1024).strip().lower() in (b"y", b"yes")
+    if yes:
+        print(f"Waiting for the yes at {candidate.name} …", flush=True)
+    return yes
+
+
+def _tell_running_peer(state: Path) -> None:
+    """A peer that runs on this state takes the new pins over at SIGHUP."""
+    try:
+        with FolderLock(state):
+            return
+    except IoError:
+        holder = (state / "lock").read_text(encoding="ascii").strip()
+    try:
+        os.kill(int(holder), signal.SIGHUP)
+    except (ValueError, PermissionError, ProcessLookupError):
+        print("A peer is running on this state: reload it (SIGHUP) for the new pins.")

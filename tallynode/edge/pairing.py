@@ -1,0 +1,167 @@
+"""Pairing: devices that show each other's IDs, and two people who say yes.
+
+For as long as its window is open, a device announces itself by mDNS and serves, over TLS with its
+own certificate, one line of JSON: the IDs to which its person has said yes, and those that it has
+paired with since. Everybody may read that. Whoever reads it has seen the certificate, and so the ID
+that a person must compare with the other screen; nothing that mDNS says is believed. A device is
+paired when both have said yes: ours is known, theirs stands in the line that their own certificate
+vouches for. A device that has nobody left to pair stays until the others know that.
+"""
+
+import asyncio
+import json
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import cast
+
+import structlog
+
+from tallynode.edge.admission import client_context
+from tallynode.edge.discovery import Discovery
+from tallynode.edge.door import Door
+from tallynode.edge.identity import Identity, device_of
+
+POLL_S = 0.5  # seconds between two looks at a device
+LOOK_WITHIN_S = 5.0  # seconds for one look
+LINE_BYTES_MAX = 32 << 10  # bytes; the IDs of the largest mesh fit
+QUESTIONS_MAX = 3  # about one name; whoever announces himself again and again is not shown for ever
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A device that announces itself under a peer's name, and may be anybody."""
+
+    name: str
+    id: str
+    certificate: bytes
+    says_yes: bool  # its person has said yes to our ID
+    knows: bool  # it has paired with us
+
+
+Ask = Callable[[Candidate], Awaitable[bool]]
+OnPaired = Callable[[Candidate], None]
+
+
+@dataclass(slots=True)
+class Pairing:
+    """One device's half.
+
+    Args:
+        identity: this device's.
+        ask: shows a candidate to the person; True is a yes.
+        on_paired: called once for each device that both sides have said yes to.
+        wanted: names of the peers that are to be paired; others are not looked at.
+    """
+
+    identity: Identity
+    ask: Ask
+    on_paired: OnPaired
+    wanted: set[str]
+    _addresses: dict[str, tuple[str, int]] = field(default_factory=dict)
+    _accepted: dict[str, str] = field(default_factory=dict)  # name: device ID
+    _rejected: dict[str, set[str]] = field(default_factory=dict)  # name: device IDs
+    _paired: list[str] = field(default_factory=list)  # device IDs
+    _unaware: set[str] = field(default_factory=set)  # paired, but may not know it yet
+
+    async def run(self, name: str, realm: str, host: str) -> None:
+        """Pair until everybody who is wanted is paired; cancel it to end earlier.
+
+        Args:
+            name: this peer's.
+            realm: the name under which the mesh's peers find each other.
+            host: address to listen on.
+        """
+        door = Door(lambda: _Teller(self._line()), _log_refusal, self._server_context)
+        port = door.open(host, 0)
+        discovery = Discovery(name, f"{realm}+pair", host, port, self._found)
+        await discovery.start()
+        try:
+            while self.wanted or self._unaware:
+                for other in sorted((self.wanted | self._unaware) & set(self._addresses)):
+                    await self._look(other)
+                await asyncio.sleep(POLL_S)
+        finally:
+            await discovery.stop()
+            await door.close()
+
+    def _found(self, name: str, host: str, port: int) -> None:
+        if name in self.wanted:
+            self._addresses[name] = (host, port)
+
+    async def _look(self, name: str) -> None:
+        try:
+            async with asyncio.timeout(LOOK_WITHIN_S):
+                candidate = await self._visit(name)
+        except (OSError, ValueError, TypeError) as error:  # TimeoutError among them
+            log.debug("cannot be looked at", name=name, why=str(error))
+            self._unaware.discard(name)  # it has ended, and had no reason to before it knew
+            return
+        if name in self._unaware:
+            if candidate.knows:
+                self._unaware.discard(name)
+        elif await self._accepts(candidate) and candidate.says_yes:
+            self.wanted.discard(name)
+            self._unaware.add(name)
+            self._paired.append(candidate.id)
+            self.on_paired(candidate)
+
+    async def _accepts(self, candidate: Candidate) -> bool:
+        """Whether our person says yes, or has done so before."""
+        if candidate.name in self._accepted:
+            return self._accepted[candidate.name] == candidate.id
+        rejected = self._rejected.setdefault(candidate.name, set())
+        if candidate.id in rejected or len(rejected) >= QUESTIONS_MAX:
+            return False
+        if not await self.ask(candidate):
+            rejected.add(candidate.id)
+            return False
+        self._accepted[candidate.name] = candidate.id
+        return True
+
+    async def _visit(self, name: str) -> Candidate:
+        host, port = self._addresses[name]
+        reader, writer = await asyncio.open_connection(
+            host, port, ssl=client_context(self.identity), limit=LINE_BYTES_MAX
+        )
+        try:
+            certificate = writer.get_extra_info("ssl_object").getpeercert(True) or b""
+            said = json.loads(await reader.readline())
+        finally:
+            writer.close()
+        me = self.identity.id
+        return Candidate(
+            name=name,
+            id=device_of(certificate),
+            certificate=certificate,
+            says_yes=me in said[0],
+            knows=me in said[1],
+        )
+
+    def _line(self) -> bytes:
+        return json.dumps([list(self._accepted.values()), self._paired]).encode() + b"\n"
+
+    def _server_context(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.num_tickets = 0
+        context.load_cert_chain(self.identity.pem)
+        return context
+
+
+class _Teller(asyncio.Protocol):
+    """Says one line to whoever connects, and hangs up."""
+
+    def __init__(self, line: bytes) -> None:
+        self._line = line
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        writing = cast(asyncio.WriteTransport, transport)
+        writing.write(self._line)
+        writing.close()
+
+
+def _log_refusal(client: str, why: str) -> None:
+    log.debug("client refused", client=client, why=why)
