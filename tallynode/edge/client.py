@@ -25,6 +25,7 @@ from tallynode.edge.dial import (
     Endpoint,
     Socket,
     Tls,
+    TlsSocket,
     dial,
 )
 from tallynode.edge.meter import Meter
@@ -174,7 +175,8 @@ async def _greet(client: aiomqtt.Client, sock: Socket, endpoint: Endpoint) -> No
     try:
         await asyncio.wait({greeting, ended}, return_when=asyncio.FIRST_COMPLETED)
         if not greeting.done():
-            raise ConnectionFailed(f"{where}: closed the connection during the greeting")
+            unmet = ", or has not met us yet" if isinstance(sock, TlsSocket) else ""
+            raise ConnectionFailed(f"{where}: closed the connection during the greeting{unmet}")
         greeting.result()
         if end.done():
             raise ConnectionFailed(f"{where}: {end.exception() or 'closed the connection'}")

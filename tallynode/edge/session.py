@@ -10,6 +10,7 @@ store needs no large buffer.
 
 import asyncio
 import secrets
+import socket
 from typing import TYPE_CHECKING, cast
 
 import mqtt5
@@ -46,6 +47,7 @@ class Session(asyncio.Protocol):
         self._outbox = outbox
         self._transport: asyncio.Transport | None = None
         self._metered = 0
+        self._counted: socket.socket | None = None  # TLS transports close theirs before they say so
         self._buffer = bytearray()
         self._exact: dict[str, mqtt5.TopicFilter] = {}
         self._wildcards: dict[str, mqtt5.TopicFilter] = {}
@@ -61,9 +63,12 @@ class Session(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=REPLAY_HIGH_WATER // 2)
         self.peer = "{}:{}".format(*(transport.get_extra_info("peername") or "??"))
+        sock = transport.get_extra_info("socket")
         tls = transport.get_extra_info("ssl_object")
-        self.certificate = tls.getpeercert(True) if tls else None
-        self._metered = self._outbox.meter.add(transport.get_extra_info("socket"))
+        if tls is not None:
+            self.certificate = tls.getpeercert(True)
+            sock = self._counted = sock.dup()
+        self._metered = self._outbox.meter.add(sock)
         loop = asyncio.get_running_loop()
         self._heard_at = loop.time()
         self._timer = loop.call_later(self._patience_s, self._check_alive)
@@ -101,6 +106,8 @@ class Session(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._outbox.meter.remove(self._metered)
+        if self._counted is not None:
+            self._counted.close()
         self._outbox.forget(self)
         self._buffer.clear()
         self._replay.clear()

@@ -10,9 +10,6 @@ from typing import Any
 
 import mqtt5
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tallynode.edge import door as door_module
 from tallynode.edge.admission import Admission, keep_certificate
@@ -20,6 +17,7 @@ from tallynode.edge.broker import Broker, make_broker
 from tallynode.edge.identity import load_or_make
 from tallynode.edge.links import Links
 from tallynode.edge.outbox import CONNECTIONS_PER_READER_MAX, Outbox
+from tallynode.lab.forgeries import child_of, second_of
 
 WAIT_S = 20.0
 CONNECT = mqtt5.ConnectPacket(client_id="c", clean_start=True).write()
@@ -159,55 +157,6 @@ async def test_a_kept_certificate_of_an_older_pin_is_not_trusted(party: Party, s
     assert broker.refused == {"TLS: certificate verify failed": 1}
 
 
-def child_of(pem: Path, folder: Path) -> Path:
-    """A certificate that a pinned key has signed for another key, with its chain, as PEM."""
-    raw = pem.read_bytes()
-    signer = serialization.load_pem_private_key(raw, None)
-    parent = x509.load_pem_x509_certificate(raw)
-    key = Ed25519PrivateKey.generate()
-    assert isinstance(signer, Ed25519PrivateKey)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([]))
-        .issuer_name(parent.subject)
-        .public_key(key.public_key())
-        .serial_number(2)
-        .not_valid_before(parent.not_valid_before_utc)
-        .not_valid_after(parent.not_valid_after_utc)
-        .sign(signer, None)
-    )
-    encoding, plain = serialization.Encoding.PEM, serialization.NoEncryption()
-    path = folder / "child.pem"
-    path.write_bytes(
-        key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, plain)
-        + made.public_bytes(encoding)
-        + parent.public_bytes(encoding)
-    )
-    return path
-
-
-def second_of(pem: Path, folder: Path) -> Path:
-    """Another certificate of a pinned key, CA:TRUE as openssl makes them, as PEM."""
-    raw = pem.read_bytes()
-    parent = x509.load_pem_x509_certificate(raw)
-    key: Any = serialization.load_pem_private_key(raw, None)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(parent.subject)
-        .issuer_name(parent.subject)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(parent.not_valid_before_utc)
-        .not_valid_after(parent.not_valid_after_utc)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, None)
-    )
-    path = folder / "second.pem"
-    private = raw.split(b"-----BEGIN CERTIFICATE")[0]
-    path.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
-    return path
-
-
 def tls_1_2(party: Party) -> ssl.SSLContext:
     """The pinned neighbour with an old library."""
     context = party.client("b")
@@ -219,11 +168,11 @@ STRANGERS: dict[str, tuple[Callable[[Party], ssl.SSLContext | None], str]] = {
     "no certificate": (lambda p: p.client(""), "TLS: peer did not return a certificate"),
     "not pinned": (lambda p: p.client("x"), "TLS: certificate verify failed"),
     "child of a pinned key": (
-        lambda p: p.client("b", child_of(p.devices["b"].pem, p.folder)),
+        lambda p: p.client("b", child_of(p.devices["b"].pem, p.folder / "x.pem")),
         "TLS: certificate verify failed",
     ),
     "second certificate of a pinned key": (
-        lambda p: p.client("b", second_of(p.devices["b"].pem, p.folder)),
+        lambda p: p.client("b", second_of(p.devices["b"].pem, p.folder / "x.pem")),
         "TLS: certificate verify failed",
     ),
     "plaintext": (lambda _: None, "TLS: wrong version number"),
@@ -395,13 +344,17 @@ async def test_a_handshake_that_never_ends_is_ended(
 async def test_handshakes_are_rationed(
     party: Party, serve: Any, raw: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One connection too many is closed before TLS begins; a place that is free again serves."""
+    """One connection too many is closed before TLS begins; other addresses are still served."""
     monkeypatch.setattr("tallynode.edge.throttle.OPEN_PER_SOURCE_MAX", 3)
     party.knows("a", "b")
     broker, port = await serve(party.admission("a", "b"))
     silent = [await raw.open(("127.0.0.1", port)) for _ in range(4)]
     assert await silent.pop().rest() == b""
     assert broker.refused == {"too many unfinished greetings": 1}
+    elsewhere = await asyncio.open_connection(
+        "127.0.0.1", port, ssl=party.client("b"), local_addr=("127.0.0.2", 0)
+    )
+    elsewhere[1].close()
     silent.pop().close()
     await until(lambda: broker.refused["TLS: handshake broken off"])
     (await converse(raw, party, port, "b", CONNECT)).close()
