@@ -30,7 +30,6 @@ from tallynode.methods.copies import learner_weights
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
 from tallynode.protocol import snapshot as snap
-from tallynode.protocol import wire
 from tallynode.protocol.peer import Peer
 
 log = structlog.get_logger(__name__)
@@ -68,7 +67,9 @@ class Daemon:
             self._name,
             on_up=lambda neighbour: self._inbox.put(ev.LinkUp(neighbour=neighbour)),
             on_down=lambda neighbour: self._inbox.put(ev.LinkDown(neighbour=neighbour)),
-            on_message=self._hear,
+            on_message=lambda neighbour, topic, data: self._inbox.put(
+                ev.Received(neighbour=neighbour, topic=topic, data=data)
+            ),
             tls=self._admission.link_to if self._admission else None,
         )
         self._around = Neighbourhood(
@@ -104,6 +105,7 @@ class Daemon:
             if self._admission is not None:
                 self._admission.on_learnt = self._trust_changed
                 await self._links.allow(self._admission.pinned)
+                self._tell_of_trust(self._parts.settings.voters, self._admission.pinned)
             await self._around.start(host, port)
             async with asyncio.TaskGroup() as group:
                 links = group.create_task(self._links.run())
@@ -129,7 +131,9 @@ class Daemon:
         if self._admission is None:
             log.warning("nothing to reload: peers are not pinned here")
             return
+        before = self._admission.pinned
         self._admission.set_pins(other_pins(mesh, self._name, self._folders.state))
+        self._tell_of_trust(before, self._admission.pinned)
         log.info("pins read again", pinned=sorted(self._admission.pinned))
         self._trust_changed()
 
@@ -179,13 +183,12 @@ class Daemon:
             case ef.Finish():
                 self._finished = True
 
-    def _hear(self, neighbour: str, topic: str, data: bytes) -> None:
-        """Queue a neighbour's message, unless it relays the ballot of somebody without a pin."""
-        ballots = wire.ballot_topic("")
-        origin = topic.removeprefix(ballots)
-        is_ballot = topic.startswith(ballots)
-        if self._admission is None or not is_ballot or origin in self._admission.pinned:
-            self._inbox.put(ev.Received(neighbour=neighbour, topic=topic, data=data))
+    def _tell_of_trust(self, before: frozenset[str], now: frozenset[str]) -> None:
+        """Whose ballots count: those of pinned peers, also where another one relays them."""
+        for name in sorted(before - now):
+            self._inbox.put(ev.Expelled(origin=name))
+        for name in sorted(now - before):
+            self._inbox.put(ev.Trusted(origin=name))
 
     def _trust_changed(self) -> None:
         """Let links and outbox follow the pins, at once."""

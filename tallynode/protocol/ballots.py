@@ -61,6 +61,10 @@ class BallotBox:
                 late += best != round_
         return contents, late
 
+    def forget(self, origin: str) -> None:
+        """Drop all ballots of an origin."""
+        self._held.pop(origin, None)
+
     def forget_before(self, round_: int) -> None:
         """Drop ballots of rounds so old that they are no longer accepted either."""
         for rounds in self._held.values():

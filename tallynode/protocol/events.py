@@ -26,6 +26,20 @@ class LinkDown:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Expelled:
+    """A voter is not trusted, or not any more, whoever passes its ballots on."""
+
+    origin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trusted:
+    """A voter that was expelled is trusted again."""
+
+    origin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
     """A neighbour's outbox delivered a message."""
 
@@ -60,4 +74,6 @@ class Stop:
     """The user asks this peer to end."""
 
 
-Event = Started | LinkUp | LinkDown | Received | Trained | Learned | Tick | Stop
+Event = (
+    Started | LinkUp | LinkDown | Expelled | Trusted | Received | Trained | Learned | Tick | Stop
+)

@@ -44,6 +44,7 @@ class Hearing:
         self.lags = Lags(settings.rounds.deadline_min_s, settings.rounds.deadline_max_s)
         self.round = 0  # this peer's own; older ballots than its staleness allows are not kept
         self._states: dict[str, State] = {}  # of neighbours, as they say
+        self._expelled: set[str] = set()  # voters; a relay of theirs is at no fault
         self._mismatched: set[str] = set()  # neighbours whose votes cannot count here
         self._complaints: set[tuple[str, str]] = set()  # said once, counted always
 
@@ -92,6 +93,20 @@ class Hearing:
         self.catching_up.forget(neighbour)
         return [log, *_subscribe(self.gossip.link_down(neighbour))]
 
+    def expel(self, origin: str) -> list[ef.Effect]:
+        """Forget how a voter has voted; neither wait for it nor hear it, whoever relays it."""
+        self._expelled.add(origin)
+        self.members.gone(origin)
+        self.box.forget(origin)
+        return [ef.Log(level="warning", event="not trusted", fields={"voter": origin})]
+
+    def trust(self, origin: str) -> list[ef.Effect]:
+        """Hear a voter again."""
+        if origin not in self._expelled:
+            return []
+        self._expelled.remove(origin)
+        return [ef.Log(level="info", event="trusted", fields={"voter": origin})]
+
     def receive(self, event: ev.Received, now: float) -> list[ef.Effect]:
         """Take a message in, or refuse and count it."""
         mine = self._settings
@@ -103,6 +118,8 @@ class Hearing:
             if isinstance(message, Ask):
                 self.counters.received_control += len(event.data)
                 return self._hear_ask(event.neighbour, message)
+            if message.origin in self._expelled:
+                return []
             if event.topic == wire.answer_topic(mine.name):
                 return self._hear_answer(event.neighbour, message, len(event.data), now)
             if event.topic != wire.ballot_topic(message.origin):

@@ -71,6 +71,10 @@ class Peer:
                 out = self.hearing.link_up(neighbour)
             case ev.LinkDown(neighbour=neighbour):
                 out = self.hearing.link_down(neighbour)
+            case ev.Expelled(origin=origin):
+                out = self.hearing.expel(origin)
+            case ev.Trusted(origin=origin):
+                out = self.hearing.trust(origin)
             case ev.Received():
                 out = self.hearing.receive(event, now)
             case ev.Trained():

@@ -178,3 +178,19 @@ def test_a_restarted_peer_repeats_the_same_ballot(play: MakePlay) -> None:
     assert mesh.ballots("a")[:2] == first * 2
     assert mesh.reports("b")[1]["voters"] == 2
     assert mesh.refusals("b") == []
+
+
+def test_a_voter_that_is_expelled_has_no_say_any_more(play: MakePlay) -> None:
+    """Nor have its ballots that are held or relayed, from that instant; trusted again, it votes."""
+    mesh = play(TRIO, rounds=ENDLESS)
+    mesh.start()
+    mesh.run(until=lambda: mesh.round_of("a") == 5)
+    mesh.cut("a", "c")  # b still hears c, and relays it
+    mesh.tell("a", ev.Expelled(origin="c"))
+    mesh.run(until=lambda: min(mesh.round_of(n) for n in "ab") == 9)
+    assert [mesh.reports("a")[r]["voters"] for r in range(5, 9)] == [2, 2, 2, 2]
+    assert {mesh.reports("b")[r]["voters"] for r in range(5, 9)} == {3}
+    mesh.tell("a", ev.Trusted(origin="c"))
+    mesh.run(until=lambda: mesh.round_of("a") == 15)
+    assert [mesh.reports("a")[r]["voters"] for r in range(12, 15)] == [3, 3, 3]
+    assert not mesh.refusals("a")
