@@ -128,7 +128,7 @@ def _broker(value: str) -> str:
     if value in ("embedded", "mosquitto"):
         return value
     if value.startswith("mqtts:"):
-        refuse("TLS is not in this version: should be embedded, mosquitto or mqtt://host:port")
+        refuse("a shared broker is reached without TLS: should be mqtt://host:port")
     try:
         split_broker(value)
     except ValueError:

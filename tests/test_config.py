@@ -149,7 +149,10 @@ HEAD = "mesh: m\n"
         (HEAD + "peers: [{name: a, address: 1.2.3}]\n", "t.yaml:2:28: peers[0].address: should be"),
         (HEAD + "peers: 2\nlisten: eth0\n", "t.yaml:3:9: listen: should be an IP address of this"),
         (HEAD + "peers: 2\nbroker: moskitto\n", "t.yaml:3:9: broker: should be embedded, mosq"),
-        (HEAD + "peers: 2\nbroker: mqtts://h\n", "t.yaml:3:9: broker: TLS is not in this version"),
+        (
+            HEAD + "peers: 2\nbroker: mqtts://h\n",
+            "t.yaml:3:9: broker: a shared broker is reached without TLS",
+        ),
         (HEAD + "peers: 2\nbroker: mqtt://h:99999\n", "t.yaml:3:9: broker: should be embedded"),
         (HEAD + "peers: 2\nbroker: mqtt://u:p@h\n", "t.yaml:3:9: broker: should be embedded"),
         (HEAD + "peers: 2\nseed: -1\n", "t.yaml:3:7: seed: should be greater than or equal to 0"),

@@ -44,6 +44,7 @@ def admission_of(mesh: Mesh, name: str, neighbours: Iterable[str], state: Path) 
             f"this device is {identity.id}, but {name} is pinned as {own}: run it with the state "
             "folder that holds that key (--state-dir), or pin this one"
         )
+    log.info("this device", id=identity.id)
     missing = sorted(set(neighbours) - set(pins))
     if len(missing) == len(set(neighbours)) and missing:
         raise ConfigError(

@@ -4,10 +4,14 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tallynode.edge.admission import keep_certificate
+from tallynode.edge.identity import load_or_make
 
 pytestmark = [pytest.mark.slow, pytest.mark.privileged]
 
@@ -51,15 +55,23 @@ def namespace() -> Iterator[str]:
         subprocess.run(["ip", "netns", "del", name], check=True)
 
 
+@pytest.mark.parametrize("pinned", [False, True])
 def test_wire_bytes_of_a_mesh_are_what_the_interface_counts(
-    lab: Any, home: Any, namespace: str
+    lab: Any, home: Any, namespace: str, pinned: bool
 ) -> None:
-    """All peers' TCP_INFO together is the interface's count, within three per cent."""
+    """All peers' TCP_INFO together is the interface's count, within three per cent; TLS or not."""
     names = ("a", "b", "c", "d")
-    peers = [
+    peers: list[dict[str, Any]] = [
         {"name": name, "address": "127.0.0.1", "port": 1883 + place}
         for place, name in enumerate(names)
     ]
+    if pinned:  # and met before: a refused handshake is no connection either
+        states = {name: lab.folder / name / "state" for name in names}
+        devices = {name: load_or_make(state) for name, state in states.items()}
+        for peer in peers:
+            peer["id"] = devices[peer["name"]].id
+        for me, other in permutations(names, 2):
+            keep_certificate(states[me] / "identity", other, devices[other].certificate)
     # Attempts to reach a peer that is not there yet are no connections, and nobody counts them:
     # enough rounds, and ballots of 500 bytes, that they do not matter.
     sections = {
