@@ -23,7 +23,9 @@ Is that what the screen of {name} says? [y/N] """
 
 
 def pair(mesh: Mesh, name: str, state: Path) -> int:
-    """Pair this device with the others of its mesh that nobody has pinned yet.
+    """Pair this device with the others of its mesh that are not pinned here yet.
+
+    Where all are, it stays for those that have not pinned this device.
 
     Args:
         mesh: the whole configuration.
@@ -35,7 +37,7 @@ def pair(mesh: Mesh, name: str, state: Path) -> int:
 
     Raises:
         UsageError: there is no terminal to ask at.
-        ConfigError: nobody is left to be paired, or mDNS is off.
+        ConfigError: mDNS is off, or the pins contradict each other.
         DataError, IoError: key or pins cannot be used.
     """
     if not sys.stdin.isatty():
@@ -43,29 +45,31 @@ def pair(mesh: Mesh, name: str, state: Path) -> int:
     realm = mesh.realm
     if realm is None:
         raise ConfigError("discovery is off in this mesh: write the IDs into the topology instead")
-    wanted = set(mesh.names) - {name} - set(pins_of(mesh, state))
-    if not wanted:
-        raise ConfigError(f"every other peer of mesh {mesh.mesh} is pinned already")
+    pinned = pins_of(mesh, state)
+    others = set(mesh.names) - {name}
+    wanted = others - set(pinned) or others
     identity = load_or_make(state)
     give_to_owner(state)
     paired: list[str] = []
 
     def write(candidate: Candidate) -> None:
-        add_pin(state, candidate.name, candidate.id)
+        if candidate.name not in pinned:
+            add_pin(state, candidate.name, candidate.id)
         keep_certificate(state / "identity", candidate.name, candidate.certificate)
         give_to_owner(state)
         paired.append(candidate.name)
-        print(f"{candidate.name} is paired, in {state / FILE}", flush=True)
+        print(f"{candidate.name} is paired", flush=True)
 
     print(f"This is {name}:\n    {identity.id}")
     print(f"Run `tallynode pair` on {', '.join(sorted(wanted))} as well, within ten minutes.")
     print("Ctrl-C ends it; what is paired by then stays paired.", flush=True)
-    pairing = Pairing(identity, _ask, write, wanted)
+    pairing = Pairing(identity, _ask, write, wanted, pinned)
     try:
         asyncio.run(asyncio.wait_for(pairing.run(name, realm, mesh.listen), WINDOW_S))
     except TimeoutError:
         print("\nThe ten minutes are over.")
     if paired:
+        print(f"The pins are in {state / FILE}.")
         _tell_running_peer(state)
     return len(paired)
 

@@ -11,8 +11,8 @@ vouches for. A device that has nobody left to pair stays until the others know t
 import asyncio
 import json
 import ssl
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import InitVar, dataclass, field
 from typing import cast
 
 import structlog
@@ -54,17 +54,23 @@ class Pairing:
         ask: shows a candidate to the person; True is a yes.
         on_paired: called once for each device that both sides have said yes to.
         wanted: names of the peers that are to be paired; others are not looked at.
+        pinned: device IDs by name to which the answer is yes already.
     """
 
     identity: Identity
     ask: Ask
     on_paired: OnPaired
     wanted: set[str]
+    pinned: InitVar[Mapping[str, str]]
     _addresses: dict[str, tuple[str, int]] = field(default_factory=dict)
     _accepted: dict[str, str] = field(default_factory=dict)  # name: device ID
     _rejected: dict[str, set[str]] = field(default_factory=dict)  # name: device IDs
     _paired: list[str] = field(default_factory=list)  # device IDs
     _unaware: set[str] = field(default_factory=set)  # paired, but may not know it yet
+
+    def __post_init__(self, pinned: Mapping[str, str]) -> None:
+        self._accepted.update(pinned)
+        self._paired.extend(pinned.values())
 
     async def run(self, name: str, realm: str, host: str) -> None:
         """Pair until everybody who is wanted is paired; cancel it to end earlier.

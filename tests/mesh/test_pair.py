@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tallynode.edge.pins import read_pins
+from tallynode.edge.identity import load_or_make
+from tallynode.edge.pins import add_pin, read_pins
 
 WAIT_S = 30.0
 ID = r"TALLY(?:-[0-9A-HJKMNP-TV-Z]{5}){8}"
@@ -82,7 +83,7 @@ def terminal() -> Iterator[Callable[..., Terminal]]:
 
 def pair(terminal: Callable[..., Terminal], file: Path, folder: Path, name: str) -> Terminal:
     """`tallynode pair` at one device."""
-    where = ("--peers-config", file, "--peer", name, "--state-dir", folder / name)
+    where = ("--peers-config", file, "--peer", name, "--state-dir", folder / name / "state")
     return terminal("pair", *where)
 
 
@@ -98,13 +99,13 @@ def test_two_devices_pair_as_a_new_user_would(
     a.type("y\n")
     a.expect("Waiting for the yes at b")
     assert b.expect(rf"a shows itself as\s+({ID})\s.*\[y/N\]")[1] == own_a
-    assert read_pins(tmp_path / "a") == {}
+    assert read_pins(tmp_path / "a" / "state") == {}
     b.type("yes\n")
     a.expect("b is paired")
     b.expect("a is paired")
     assert (a.end(), b.end()) == (0, 0)
-    assert read_pins(tmp_path / "a") == {"b": own_b}
-    assert read_pins(tmp_path / "b") == {"a": own_a}
+    assert read_pins(tmp_path / "a" / "state") == {"b": own_b}
+    assert read_pins(tmp_path / "b" / "state") == {"a": own_a}
 
 
 def test_without_a_yes_on_both_sides_nothing_is_pinned(
@@ -122,7 +123,7 @@ def test_without_a_yes_on_both_sides_nothing_is_pinned(
         each.ctrl_c()
         each.expect("interrupted")
         assert each.end() == 130
-    assert read_pins(tmp_path / "a") == read_pins(tmp_path / "b") == {}
+    assert read_pins(tmp_path / "a" / "state") == read_pins(tmp_path / "b" / "state") == {}
 
 
 def test_three_devices_pair_in_one_go(
@@ -136,24 +137,52 @@ def test_three_devices_pair_in_one_go(
             device.expect(r"\[y/N\]")
             device.type("y\n")
     assert [device.end() for device in devices] == [0, 0, 0]
-    assert [sorted(read_pins(tmp_path / name)) for name in "abc"] == [
+    assert [sorted(read_pins(tmp_path / name / "state")) for name in "abc"] == [
         ["b", "c"],
         ["a", "c"],
         ["a", "b"],
     ]
 
 
+def test_a_newcomer_pairs_with_a_running_peer(
+    lab: Any, home: Any, terminal: Callable[..., Terminal], tmp_path: Path, free_ports: list[int]
+) -> None:
+    """Who is pinned in the file is not asked about; the running peer takes the new pin over."""
+    states = {name: lab.folder / name / "state" for name in "ab"}
+    peers = [
+        {"name": name, "address": "127.0.0.1", "port": port}
+        for name, port in zip("ab", free_ports, strict=False)
+    ]
+    peers[0]["id"] = load_or_make(states["a"]).id
+    file = lab.file(peers=peers, rounds={"count": 0, "local_epochs": 20, "start_within": "1s"})
+    add_pin(states["a"], "b", load_or_make(tmp_path / "the b that broke").id)
+    running = lab.daemon(file, "a")
+    running.until(lambda: running.says("outbox open"))
+    (states["a"] / "pins.yaml").unlink()
+    a, b = (pair(terminal, file, lab.folder, name) for name in "ab")
+    own = b.expect(rf"This is b:\s+({ID})")[1]
+    assert a.expect(rf"b shows itself as\s+({ID})\s.*\[y/N\]")[1] == own
+    a.type("y\n")
+    b.expect("a is paired")
+    assert (a.end(), b.end()) == (0, 0)
+    assert "[y/N]" not in b.text
+    running.until(lambda: running.says("pins read again"))
+    newcomer = lab.daemon(file, "b")
+    at = home(lab.folder / "a")
+    running.until(lambda: at.records and at.records[-1]["voters"] == 2)
+    for daemon in (running, newcomer):
+        daemon.signal(signal.SIGTERM)
+    assert (running.end(), newcomer.end()) == (0, 0)
+
+
 def test_pair_says_why_it_cannot(lab: Any, terminal: Callable[..., Terminal]) -> None:
-    """Without a terminal, without discovery, and with nobody left to pair."""
+    """Without a terminal, and without discovery."""
     command = lab.start("pair", "--peers-config", lab.file(), "--peer", "peer-1")
     assert command.end() == 64
     assert command.says("needs a terminal")
     silent = terminal("pair", "--peers-config", lab.file(discovery=False), "--peer", "peer-1")
     silent.expect("discovery is off in this mesh")
     assert silent.end() == 78
-    alone = terminal("pair", "--peers-config", lab.file(peers=["a"], graph="ring"), "--peer", "a")
-    alone.expect("every other peer of mesh .* is pinned already")
-    assert alone.end() == 78
 
 
 def test_id_is_the_same_every_time(lab: Any, tmp_path: Path) -> None:
