@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tallynode.edge import identity
 from tallynode.edge.identity import certificate_of, device_of, load_or_make
@@ -109,6 +111,18 @@ def test_no_other_certificate_is_a_peers(case: str) -> None:
     """Only the one that follows from a key speaks for its ID; all else is one kind of error."""
     with pytest.raises(ValueError, match=r"\w"):
         device_of(NOT_A_PEERS[case]())
+
+
+@given(st.data())
+def test_bytes_from_strangers_give_one_kind_of_error(data: st.DataObject) -> None:
+    """Whatever is done to a certificate, it is a ValueError, or it was not changed at all."""
+    whole = certificate_of(KEY)
+    start = data.draw(st.integers(0, len(whole)))
+    end = data.draw(st.integers(start, min(start + 40, len(whole))))
+    changed = whole[:start] + data.draw(st.binary(max_size=40)) + whole[end:]
+    if changed != whole:
+        with pytest.raises(ValueError, match="certificate"):
+            device_of(changed)
 
 
 @pytest.mark.parametrize("damage", ["", "not a key", "cut"])
