@@ -1,15 +1,14 @@
 """Pairing: devices that show each other's IDs, and two people who say yes.
 
 For as long as its window is open, a device announces itself by mDNS and serves, over TLS with its
-own certificate, one line of JSON: the IDs to which its person has said yes, and those that it has
-paired with since. Everybody may read that. Whoever reads it has seen the certificate, and so the ID
-that a person must compare with the other screen; nothing that mDNS says is believed. A device is
-paired when both have said yes: ours is known, theirs stands in the line that their own certificate
-vouches for. A device that has nobody left to pair stays until the others know that.
+own certificate, one line: the IDs to which its person has said yes, a semicolon, and the IDs that
+it has paired with since. Everybody may read that. Whoever reads it has seen the certificate, and so
+the ID that a person must compare with the other screen; nothing that mDNS says is believed. A
+device is paired when both have said yes: ours is known, theirs stands in the line that their own
+certificate vouches for. A device that has nobody left to pair stays until the others know that.
 """
 
 import asyncio
-import json
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import InitVar, dataclass, field
@@ -101,7 +100,7 @@ class Pairing:
         try:
             async with asyncio.timeout(LOOK_WITHIN_S):
                 candidate = await self._visit(name)
-        except (OSError, ValueError, TypeError) as error:  # TimeoutError among them
+        except (OSError, ValueError) as error:  # TimeoutError among them
             log.debug("cannot be looked at", name=name, why=str(error))
             self._unaware.discard(name)  # it has ended, and had no reason to before it knew
             return
@@ -134,20 +133,21 @@ class Pairing:
         )
         try:
             certificate = writer.get_extra_info("ssl_object").getpeercert(True) or b""
-            said = json.loads(await reader.readline())
+            said = (await reader.readline()).decode("ascii")
         finally:
             writer.close()
+        yes, _, paired = said.partition(";")
         me = self.identity.id
         return Candidate(
             name=name,
             id=device_of(certificate),
             certificate=certificate,
-            says_yes=me in said[0],
-            knows=me in said[1],
+            says_yes=me in yes.split(),
+            knows=me in paired.split(),
         )
 
     def _line(self) -> bytes:
-        return json.dumps([list(self._accepted.values()), self._paired]).encode() + b"\n"
+        return f"{' '.join(self._accepted.values())};{' '.join(self._paired)}\n".encode()
 
     def _server_context(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
