@@ -3,6 +3,7 @@
 import datetime
 import hashlib
 import multiprocessing
+import os
 import ssl
 import stat
 from collections.abc import Callable
@@ -20,7 +21,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tallynode.edge import identity
-from tallynode.edge.identity import certificate_of, device_of, load_or_make
+from tallynode.edge.admission import keep_certificate
+from tallynode.edge.identity import certificate_of, device_of, give_to_owner, load_or_make
+from tallynode.edge.pins import add_pin
 from tallynode.errors import DataError, IoError
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -152,3 +155,17 @@ def test_a_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
     path.chmod(0o640)
     with pytest.raises(IoError, match=r"mode 640\): chmod 600"):
         load_or_make(tmp_path)
+
+
+@pytest.mark.privileged
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_prepares_belongs_to_the_service(tmp_path: Path) -> None:
+    """`id` and `pair` run as root on a service's state folder leave files that it can read."""
+    state = tmp_path / "state"
+    state.mkdir()
+    os.chown(state, 65534, 65534)
+    made = load_or_make(state)
+    add_pin(state, "b", made.id)
+    keep_certificate(state / "identity", "b", made.certificate)
+    give_to_owner(state)
+    assert {path.stat().st_uid for path in state.rglob("*")} == {65534}
