@@ -133,6 +133,7 @@ class Rounds(Section):
     count: fields.CountOrNone = 20  # 0: for as long as the daemon runs
     local_epochs: fields.Count = 1
     local_steps: fields.Count | None = None  # instead of local_epochs
+    pace: fields.Seconds = 0.0  # least time from one training to the next; spares battery and card
     deadline: Deadline = Deadline()
     quorum: Annotated[fields.Share, Field(gt=0)] = 0.8  # share of the known-alive voters
     staleness: fields.CountOrNone = 2  # rounds that a late ballot still counts

@@ -57,7 +57,7 @@ class Daemon:
         self._parts = parts
         self._folders = folders
         self._name = parts.settings.name
-        self._trainer = Trainer(parts.method, parts.renew)
+        self._trainer = Trainer(parts.method, parts.renew, mesh.rounds.pace)
         self._journal = Journal(self._name, folders.run)
         self._store = CheckpointStore(folders.state)
         self._inbox = Inbox()

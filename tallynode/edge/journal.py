@@ -1,5 +1,6 @@
 """What a peer writes for people: a line of rounds.jsonl a round, and outcome.json at the end."""
 
+import asyncio
 import json
 import os
 import time
@@ -47,6 +48,7 @@ class Journal:
             "wire_bytes": _wire(wire),
             "rss_mib": self._self.memory_info().rss / MIB,
             "lateness_ms": lateness_s * 1000,
+            "tasks": len(asyncio.all_tasks()),
         }
         with (self._folder / "rounds.jsonl").open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(record) + "\n")

@@ -33,11 +33,16 @@ class Trainer:
     Args:
         method: what trains and votes.
         renew: takes new private data in; how many there then are, None if nothing is new.
+        pace_s: least seconds from the start of one training to the start of the next.
     """
 
-    def __init__(self, method: Method, renew: Callable[[], int | None]) -> None:
+    def __init__(
+        self, method: Method, renew: Callable[[], int | None], pace_s: float = 0.0
+    ) -> None:
         self._method = method
         self._renew_data = renew
+        self._pace_s = pace_s
+        self._next_at = 0.0  # in the loop's time: no training begins earlier
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trainer")
         self.lateness_s = 0.0  # the worst since it was last reset
 
@@ -48,6 +53,9 @@ class Trainer:
             self._renew()
             return self._method.train(job.round, job.probes)
 
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(self._next_at - loop.time())
+        self._next_at = loop.time() + self._pace_s
         content = await self._run(work)
         return ev.Trained(round=job.round, content=content)
 

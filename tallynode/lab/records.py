@@ -58,6 +58,7 @@ class Record(TypedDict):
     refused: int
     rss_mib: float
     lateness_ms: float
+    tasks: int  # of the event loop
 
 
 def tidy(peers: Sequence[str], records: Iterable[Record]) -> dict[str, list[Record]]:

@@ -127,4 +127,5 @@ class VirtualMesh:
             "wire_bytes": {"sent": 0, "received": 0, "source": "none"},
             "rss_mib": 0.0,
             "lateness_ms": 0.0,
+            "tasks": 0,
         }

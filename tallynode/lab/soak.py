@@ -1,0 +1,136 @@
+"""A mesh that runs for long: does anything of a peer grow?
+
+Resident memory, descriptors and threads are sampled from outside; the tasks of the event loop are
+what the peer last recorded. What grows while a peer warms up (torch's allocator, caches, pages of
+the fork server that it touches) is left out; over the rest, least squares give the slope.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from tallynode.config import Mesh
+from tallynode.errors import TallynodeError
+from tallynode.lab.processes import ProcessMesh
+
+MIB = 1 << 20
+HOUR_S = 3600.0
+SLOPE_MAX = 1.0  # MiB an hour
+READ_S = 1.0  # seconds between two looks at the records
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One look at one peer."""
+
+    t_s: float
+    rss_mib: float
+    fds: int
+    threads: int
+    tasks: int
+    rounds: int
+    cpu_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trend:
+    """What one peer came to after the warm-up; pairs are (first, most)."""
+
+    peer: str
+    rounds: int
+    cpu_share: float
+    rss_mib: tuple[float, float]
+    slope_mib_h: float
+    fds: tuple[int, int]
+    threads: tuple[int, int]
+    tasks: tuple[int, int]
+
+    @property
+    def flat(self) -> bool:
+        """Whether nothing grew."""
+        pairs = (self.fds, self.threads, self.tasks)
+        return self.slope_mib_h < SLOPE_MAX and all(most <= first for first, most in pairs)
+
+
+@dataclass(slots=True)
+class _Watched:
+    process: psutil.Process
+    tasks: int = 0
+    rounds: int = 0
+    samples: list[Sample] = field(default_factory=list)
+
+
+def soak(
+    mesh: Mesh, folder: Path, *, seconds: float, every_s: float, tell: Callable[[float], None]
+) -> dict[str, list[Sample]]:
+    """Run the mesh for so long; the samples of each peer.
+
+    Args:
+        mesh: a mesh whose rounds do not end.
+        folder: where the peers write.
+        seconds: how long.
+        every_s: seconds between two samples.
+        tell: called with the seconds gone by after each sample.
+
+    Raises:
+        TallynodeError: a peer ended by itself.
+    """
+    processes = ProcessMesh(mesh, folder)
+    try:
+        watched = {name: _Watched(psutil.Process(processes.start(name))) for name in mesh.names}
+        began = time.monotonic()
+        due = every_s
+        while (now := time.monotonic() - began) < seconds:
+            for record in processes.new_records():
+                of = watched[record["peer"]]
+                # The midst of a round has a task more or less than its end: the record is the end.
+                of.tasks, of.rounds = record["tasks"], record["round"]
+            ended = {name: word for name, word in processes.exits().items() if word}
+            if ended:
+                raise TallynodeError(f"ended during the soak: {ended}")
+            if now >= due:
+                due += every_s
+                for of in watched.values():
+                    of.samples.append(_look(of, now))
+                tell(now)
+            time.sleep(READ_S)
+    finally:
+        processes.stop()
+    return {name: of.samples for name, of in watched.items()}
+
+
+def _look(of: _Watched, now: float) -> Sample:
+    with of.process.oneshot():
+        times = of.process.cpu_times()
+        return Sample(
+            t_s=now,
+            rss_mib=of.process.memory_info().rss / MIB,
+            fds=of.process.num_fds(),
+            threads=of.process.num_threads(),
+            tasks=of.tasks,
+            rounds=of.rounds,
+            cpu_s=times.user + times.system,
+        )
+
+
+def trend(peer: str, samples: Sequence[Sample], warm_up_s: float) -> Trend:
+    """Sum up the samples of a peer after its warm-up; at least two are needed."""
+    warm = [sample for sample in samples if sample.t_s >= warm_up_s]
+    if len(warm) < 2:
+        raise TallynodeError(f"{peer}: too few samples after a warm-up of {warm_up_s:g} s")
+    first, last = warm[0], warm[-1]
+    line = statistics.linear_regression([s.t_s for s in warm], [s.rss_mib for s in warm])
+    return Trend(
+        peer=peer,
+        rounds=last.rounds - first.rounds,
+        cpu_share=(last.cpu_s - first.cpu_s) / (last.t_s - first.t_s),
+        rss_mib=(first.rss_mib, max(s.rss_mib for s in warm)),
+        slope_mib_h=line.slope * HOUR_S,
+        fds=(first.fds, max(s.fds for s in warm)),
+        threads=(first.threads, max(s.threads for s in warm)),
+        tasks=(first.tasks, max(s.tasks for s in warm)),
+    )
