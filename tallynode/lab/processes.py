@@ -65,6 +65,11 @@ class ProcessMesh:
         """Process ids, by peer."""
         return {name: process.pid for name, process in self._processes.items()}
 
+    def kill(self, name: str) -> None:
+        """SIGKILL one peer; returns when it is gone."""
+        self._processes[name].kill()
+        self._processes[name].join()
+
     def elsewhere(self) -> set[str]:
         """Peers of ours that were killed and that somebody has started again, in a terminal."""
         found = set()

@@ -48,7 +48,9 @@ class Record(TypedDict):
     voters: int
     late: int
     closed_by: str  # all | quorum | deadline | alone
+    resumed: bool  # the round that was open when an earlier process ended, closed again
     round_s: float
+    gather_s: float  # of it, from the own vote to the close
     neighbours_linked: int
     payload_bytes: PayloadBytes  # published on the own outbox, relays included
     relayed_bytes: int

@@ -213,6 +213,7 @@ class Peer:
             "late": late,
             "closed_by": how if outcome else "alone",
             "agreement": outcome.agreement(own) if outcome else None,
+            "gather_s": now - self._voted,
         }
         self.phase = turn(self.phase, Turn.CLOSED)
         kept = max(
@@ -232,6 +233,7 @@ class Peer:
             raise LocalError(f"learned round {event.round} in round {self.round}")
         fields = {
             "round": self.round,
+            "resumed": self._restored is not None and self._restored.round == self.round,
             "round_s": now - self._round_started,
             "neighbours_linked": len(self.linked),
             **self._closed,
