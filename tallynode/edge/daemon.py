@@ -17,6 +17,7 @@ from tallynode.assemble import Parts
 from tallynode.config import Mesh
 from tallynode.edge.broker import MQTT_PORT, Broker, make_broker
 from tallynode.edge.checkpoint import pack, resume, write_model
+from tallynode.edge.health import Health
 from tallynode.edge.inbox import Inbox
 from tallynode.edge.journal import Journal
 from tallynode.edge.links import Links
@@ -82,8 +83,7 @@ class Daemon:
         self._jobs: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._finished = False
-        self._disk_ok = True
-        self._records_ok = True
+        self._health = Health()
 
     async def run(self) -> str:
         """Run until all rounds are done or `stop` is called; returns how it ended.
@@ -237,8 +237,10 @@ class Daemon:
         await self._links.stop()
         await broker.stop()
         await asyncio.get_running_loop().run_in_executor(None, self._trainer.close)
-        if self._disk_ok:
+        try:
             self._around.save()
+        except IoError as error:
+            self._health.failed("save addresses", str(error))
 
     # -- state and records ----------------------------------------------------------------------
 
@@ -252,16 +254,14 @@ class Daemon:
         return snapshot
 
     async def _save(self, state: bytes) -> None:
-        """Checkpoint; where the disk refuses, say so once and go on voting."""
+        """Checkpoint; where the disk refuses, say so and go on voting."""
         body = pack(state, self._trainer.state())
         try:
             await asyncio.get_running_loop().run_in_executor(None, self._store.save, body)
         except IoError as error:
-            if self._disk_ok:
-                log.error("cannot save: going on without", why=str(error))
-            self._disk_ok = False
+            self._health.failed("save", str(error))
         else:
-            self._disk_ok = True
+            self._health.fine("save")
 
     def _write_model(self, peer: Peer) -> None:
         """The learner, which is what all this is for, where a person finds it."""
@@ -282,11 +282,15 @@ class Daemon:
 
     def _record(self, fields: Mapping[str, object], broker: Broker) -> None:
         try:
-            self._journal.round(fields, self._wire(broker), self._trainer.lateness_s)
+            own = {
+                "lateness_ms": self._trainer.lateness_s * 1000,
+                "troubles": self._health.troubles,
+            }
+            self._journal.round({**fields, **own}, self._wire(broker))
         except OSError as error:
-            if self._records_ok:
-                log.error("cannot write records: going on without", why=str(error))
-            self._records_ok = False
+            self._health.failed("write records", str(error))
+        else:
+            self._health.fine("write records")
         self._trainer.lateness_s = 0.0
         log.info(
             "round",

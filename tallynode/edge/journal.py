@@ -13,6 +13,7 @@ from tallynode.edge.meter import Traffic
 from tallynode.edge.storage import atomic_write
 
 MIB = 1 << 20
+LINE_MAX = 64 << 10  # bytes; a record is about a kilobyte
 
 
 class Journal:
@@ -39,19 +40,17 @@ class Journal:
         if self._linked_s is None:
             self._linked_s = time.monotonic() - self._began
 
-    def round(self, fields: Mapping[str, object], wire: Traffic, lateness_s: float) -> None:
-        """Add a finished round; `fields` are the protocol's and the trainer's own."""
+    def round(self, fields: Mapping[str, object], wire: Traffic) -> None:
+        """Add a finished round; `fields` are what the protocol and the daemon say of it."""
         record = {
             "peer": self._peer,
             "t_s": time.monotonic() - self._began,
             **fields,
             "wire_bytes": _wire(wire),
             "rss_mib": self._self.memory_info().rss / MIB,
-            "lateness_ms": lateness_s * 1000,
             "tasks": len(asyncio.all_tasks()),
         }
-        with (self._folder / "rounds.jsonl").open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(record) + "\n")
+        _append_line(self._folder / "rounds.jsonl", json.dumps(record).encode() + b"\n")
 
     def outcome(self, ended: str, counters: Mapping[str, object], wire: Traffic) -> None:
         """Say how this life ended, with the bytes of all of it."""
@@ -64,6 +63,23 @@ class Journal:
             "wire_bytes": _wire(wire),
         }
         atomic_write(self._folder / "outcome.json", json.dumps(outcome).encode())
+
+
+def _append_line(path: Path, line: bytes) -> None:
+    """Add a line or nothing; what a full disk or a power cut left of an earlier one goes."""
+    with path.open("ab+") as lines:
+        end = lines.tell()
+        lines.seek(max(0, end - LINE_MAX))
+        tail = lines.read()
+        whole = end - len(tail) + tail.rfind(b"\n") + 1
+        if whole < end:
+            lines.truncate(whole)
+        try:
+            lines.write(line)
+            lines.flush()
+        except OSError:
+            lines.truncate(whole)
+            raise
 
 
 def _wire(traffic: Traffic) -> dict[str, object]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 CONNECT_WITHIN_S = 5.0  # seconds; a connection that never says CONNECT holds a socket (slow loris)
 PACKET_IN_MAX = 64 << 10  # bytes; readers send small packets: a huge one announced fills memory
 QUEUE_OUT_MAX = 8 << 20  # bytes unsent to one subscriber; one that stops reading fills memory
+PACKETS_A_SECOND_MAX = 1000  # of one client; a flood of pings would take the loop for seconds
 SUBSCRIPTIONS_MAX = 1024  # per client; each is matched against every message
 KEEPALIVE_MAX_S = 300  # seconds; a client that asks for no keepalive would hold its socket forever
 REPLAY_HIGH_WATER = 256 << 10  # bytes unsent at which replay of retained messages pauses
@@ -55,6 +56,7 @@ class Session(asyncio.Protocol):
         self._packet_out_max = QUEUE_OUT_MAX
         self._patience_s = CONNECT_WITHIN_S
         self._heard_at = 0.0
+        self._second = (0.0, 0)  # when it began, packets in it
         self._timer: asyncio.TimerHandle | None = None
 
     # What asyncio calls.
@@ -94,6 +96,9 @@ class Session(asyncio.Protocol):
                 self._refuse("packet too large", Reason.PACKET_TOO_LARGE)
                 return
             if length is None or length > len(self._buffer):
+                return
+            if self._floods():
+                self._refuse("too many packets", Reason.MESSAGE_RATE_TOO_HIGH)
                 return
             packet = bytes(self._buffer[:length])
             del self._buffer[:length]
@@ -153,6 +158,12 @@ class Session(asyncio.Protocol):
             self._transport.abort()
 
     # The conversation.
+
+    def _floods(self) -> bool:
+        began, packets = self._second
+        fresh = self._heard_at >= began + 1
+        self._second = (self._heard_at, 1) if fresh else (began, packets + 1)
+        return self._second[1] > PACKETS_A_SECOND_MAX
 
     def _handle(self, raw: bytes) -> None:
         try:

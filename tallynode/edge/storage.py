@@ -154,8 +154,7 @@ class FolderLock:
             file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.ftruncate(file, 0)
-                os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+                _sign(file)
             except BlockingIOError:
                 holder = os.pread(file, 20, 0).decode("ascii", "replace").strip() or "unknown"
                 os.close(file)
@@ -184,6 +183,13 @@ class FolderLock:
         trace: TracebackType | None,
     ) -> None:
         self.release()
+
+
+def _sign(file: int) -> None:
+    """Leave our process id in a lock file; a full disk only costs the next one this hint."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(file, 0)
+        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
 
 
 def _flaw(raw: bytes) -> str | None:

@@ -124,7 +124,7 @@ class CrashTrial:
         victim = self._chance.choice(self._standing())
         down_s = self._chance.uniform(0, DOWN_S)
         self._down.add(victim)
-        self._kill(victim)
+        await self._kill(victim)
         restarts.create_task(self._restart(victim, down_s))
 
     def _standing(self) -> list[str]:
@@ -142,15 +142,17 @@ class CrashTrial:
         await asyncio.sleep(seconds)
         os.kill(pid, signal.SIGCONT)
 
-    def _kill(self, name: str) -> None:
+    async def _kill(self, name: str) -> None:
         if self._processes.exits()[name] is not None:
             return  # it was down already
         children = psutil.Process(self._processes.pids()[name]).children(recursive=True)
         self._processes.kill(name)
         self.kills += 1
-        left = psutil.wait_procs(children, CHILD_GONE_WITHIN_S)[1]
-        self.tidy.see(f"{name}: {child} is still there" for child in left)
         self._look_at_state(name)
+        until = time.monotonic() + CHILD_GONE_WITHIN_S
+        while (left := [child for child in children if _runs(child)]) and time.monotonic() < until:
+            await asyncio.sleep(LOOK_S)
+        self.tidy.see(f"{name}: {child} is still there" for child in left)
 
     async def _restart(self, name: str, after_s: float) -> None:
         await asyncio.sleep(after_s)
@@ -234,6 +236,14 @@ class CrashTrial:
             self.steady.see([] if how == "stopped" else [f"{name} ended as {how}"])
             self._look_at_state(name)
         self.tidy.see(_orphans(self._folder))
+
+
+def _runs(process: psutil.Process) -> bool:
+    """Whether a process does anything yet: one that nobody has reaped does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _orphans(folder: Path) -> list[str]:

@@ -33,6 +33,7 @@ class Observer:
         self._outboxes = outboxes
         self._votes: dict[tuple[str, int], set[bytes]] = defaultdict(set)
         self._latest: dict[str, int] = defaultdict(int)
+        self._at_home: dict[str, int] = defaultdict(int)  # the latest on the peer's own outbox
         self.backwards: list[str] = []  # rounds that a peer went back on its own outbox
 
     @asynccontextmanager
@@ -97,6 +98,10 @@ class Observer:
         assert isinstance(ballot, Ballot)
         origin, round_ = ballot.origin, ballot.round
         self._votes[origin, round_].add(self.decoded(ballot.body))
-        if origin == outbox and round_ < self._latest[origin]:
-            self.backwards.append(f"{origin} went from round {self._latest[origin]} to {round_}")
+        if origin == outbox:
+            if round_ < self._at_home[origin]:
+                self.backwards.append(
+                    f"{origin} went back to {round_} from {self._at_home[origin]}"
+                )
+            self._at_home[origin] = round_
         self._latest[origin] = max(self._latest[origin], round_)

@@ -61,6 +61,7 @@ class Record(TypedDict):
     rss_mib: float
     lateness_ms: float
     tasks: int  # of the event loop
+    troubles: list[str]  # what the peer could not do just then: save, …
 
 
 def tidy(peers: Sequence[str], records: Iterable[Record]) -> dict[str, list[Record]]:

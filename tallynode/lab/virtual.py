@@ -128,4 +128,5 @@ class VirtualMesh:
             "rss_mib": 0.0,
             "lateness_ms": 0.0,
             "tasks": 0,
+            "troubles": [],
         }

@@ -48,6 +48,7 @@ def record(peer: str, number: int, accuracy: float, *, peers: int, relays: int) 
         rss_mib=38.5,
         lateness_ms=3.0,
         tasks=9,
+        troubles=[],
     )
 
 
