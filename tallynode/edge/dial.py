@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import ipaddress
 import os
+import select
 import socket
 import ssl
 import threading
@@ -74,6 +75,16 @@ class Socket(socket.socket):
             raise ConnectionFailed(f"broker announced a packet of {buflen} bytes")
         return super().recv(buflen, flags)
 
+    def pending(self) -> int:
+        """1 where the connection was reset, else 0; aiomqtt reads on while this is not 0.
+
+        After a reset uvloop calls a reader once and never again: what it leaves, and with it the
+        news that the connection is dead, would wait for the next keepalive.
+        """
+        waiting = select.poll()
+        waiting.register(self, select.POLLIN)
+        return int(any(events & select.POLLERR for _, events in waiting.poll(0)))
+
     def close(self) -> None:
         """End the connection."""
         if self._meter is not None:
@@ -118,6 +129,11 @@ class TlsSocket(Socket, ssl.SSLSocket):
         """Send, in one thread at a time."""
         with self._lock:
             return super().send(data, flags)
+
+    def pending(self) -> int:
+        """Bytes that TLS has read and nobody has taken, or 1 where the connection was reset."""
+        with self._lock:
+            return ssl.SSLSocket.pending(self) or Socket.pending(self)
 
     async def shake_hands(self) -> None:
         """The TLS handshake, on the loop."""

@@ -1,6 +1,8 @@
 """Links to brokers that come, go, move, and lie."""
 
 import asyncio
+import socket
+import struct
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -9,9 +11,11 @@ from typing import Any
 import mqtt5
 import pytest
 import structlog
+import uvloop
 
 from tallynode.edge.client import (
     CONNECTION_ERRORS,
+    KEEPALIVE_S,
     connected,
     end_tasks,
 )
@@ -137,6 +141,35 @@ async def test_topics_come_and_go_while_linked(new_ear: Any) -> None:
         await box.publish("last", b"2", retain=True)
         assert await ear.next() == ("n", "last", b"2")
     await box.stop()
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_a_reset_behind_messages_is_noticed_at_once(
+    run: Callable[[Any], Any], new_ear: Any
+) -> None:
+    """What came before the reset is heard, and the link is down without waiting for a keepalive."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            listening.setblocking(False)
+            async with new_ear() as ear:
+                ear.links.subscribe("n", ["b"])
+                ear.links.set_address("n", *listening.getsockname())
+                near, _ = await loop.sock_accept(listening)
+                await loop.sock_recv(near, 1000)
+                await loop.sock_sendall(near, CONNACK)
+                await loop.sock_recv(near, 1000)
+                near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                near.send(mqtt5.PublishPacket("b", b"1").write() * 3)
+                near.close()  # with no turn of the loop in between
+                assert await ear.next() == ("up", "n")
+                for _ in range(3):
+                    assert await ear.next() == ("n", "b", b"1")
+                async with asyncio.timeout(KEEPALIVE_S / 3):
+                    assert await ear.next() == ("down", "n")
+
+    run(main())
 
 
 async def test_an_oversized_packet_is_not_received(new_ear: Any) -> None:
