@@ -149,10 +149,11 @@ class CrashTrial:
         self._processes.kill(name)
         self.kills += 1
         self._look_at_state(name)
-        until = time.monotonic() + CHILD_GONE_WITHIN_S
-        while (left := [child for child in children if _runs(child)]) and time.monotonic() < until:
+        for _ in range(int(CHILD_GONE_WITHIN_S / LOOK_S)):
+            if not any(map(_runs, children)):
+                break
             await asyncio.sleep(LOOK_S)
-        self.tidy.see(f"{name}: {child} is still there" for child in left)
+        self.tidy.see(f"{name}: {child} is still there" for child in filter(_runs, children))
 
     async def _restart(self, name: str, after_s: float) -> None:
         await asyncio.sleep(after_s)

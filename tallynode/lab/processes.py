@@ -47,11 +47,13 @@ class ProcessMesh:
         self._processes: dict[str, ForkServerProcess] = {}
         self._offsets: dict[str, int] = {}
 
-    def start(self, name: str) -> int:
-        """Start one peer, or start it again; returns its process id."""
+    def start(self, name: str, mesh: Mesh | None = None) -> int:
+        """Start one peer, or start it again, with the mesh as it sees it; its process id."""
         peer_folder(self._run_dir, name).mkdir(parents=True, exist_ok=True)
         process = self._context.Process(
-            target=_run_peer, args=(self._mesh, name, self._run_dir), name=f"tallynode {name}"
+            target=_run_peer,
+            args=(mesh or self._mesh, name, self._run_dir),
+            name=f"tallynode {name}",
         )
         process.start()
         self._processes[name] = process
