@@ -1,6 +1,9 @@
 """Logs by structlog: coloured lines for a terminal, JSON lines for machines."""
 
+import contextlib
+import io
 import sys
+from pathlib import Path
 from typing import Any, TextIO
 
 import structlog
@@ -30,9 +33,28 @@ def configure(*, json_lines: bool, file: TextIO | None = None, verbose: bool = F
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger("debug" if verbose else "info"),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        logger_factory=lambda *_: _Lines(out),
         cache_logger_on_first_use=False,
     )
+
+
+class _Lines:
+    """Writes lines; one that a full disk or a closed pipe refuses must not end who speaks."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def msg(self, line: str) -> None:
+        """Write one."""
+        with contextlib.suppress(OSError):
+            print(line, file=self._out, flush=True)
+
+    debug = info = warning = error = msg
+
+
+def open_file(path: Path) -> TextIO:
+    """A file to add log lines to, without a buffer that closing it would have to write."""
+    return io.TextIOWrapper(path.open("ab", buffering=0), encoding="utf-8", write_through=True)
 
 
 def get(name: str) -> Any:

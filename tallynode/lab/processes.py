@@ -129,7 +129,7 @@ def _run_peer(mesh: Mesh, name: str, run_dir: Path) -> None:
     folder = peer_folder(run_dir, name)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us through the parent's SIGTERM
     code = EX_OK
-    with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
+    with logs.open_file(folder / "log.jsonl") as file:
         logs.configure(json_lines=True, file=file)
         try:
             start(mesh, name, Folders(state=folder / "state", run=folder), on_loop=_end_with_parent)

@@ -38,22 +38,26 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trend:
-    """What one peer came to after the warm-up; pairs are (first, most)."""
+    """What one peer came to after the warm-up.
+
+    Pairs are medians of the first and of the last quarter: a look that finds a file open while it
+    is saved is no leak.
+    """
 
     peer: str
     rounds: int
     cpu_share: float
-    rss_mib: tuple[float, float]
     slope_mib_h: float
-    fds: tuple[int, int]
-    threads: tuple[int, int]
-    tasks: tuple[int, int]
+    rss_mib: tuple[float, float]
+    fds: tuple[float, float]
+    threads: tuple[float, float]
+    tasks: tuple[float, float]
 
     @property
     def flat(self) -> bool:
         """Whether nothing grew."""
         pairs = (self.fds, self.threads, self.tasks)
-        return self.slope_mib_h < SLOPE_MAX and all(most <= first for first, most in pairs)
+        return self.slope_mib_h < SLOPE_MAX and all(late <= early for early, late in pairs)
 
 
 @dataclass(slots=True)
@@ -118,19 +122,25 @@ def _look(of: _Watched, now: float) -> Sample:
 
 
 def trend(peer: str, samples: Sequence[Sample], warm_up_s: float) -> Trend:
-    """Sum up the samples of a peer after its warm-up; at least two are needed."""
+    """Sum up the samples of a peer after its warm-up; at least four are needed."""
     warm = [sample for sample in samples if sample.t_s >= warm_up_s]
-    if len(warm) < 2:
+    quarter = len(warm) // 4
+    if not quarter:
         raise TallynodeError(f"{peer}: too few samples after a warm-up of {warm_up_s:g} s")
     first, last = warm[0], warm[-1]
     line = statistics.linear_regression([s.t_s for s in warm], [s.rss_mib for s in warm])
+
+    def pair(what: Callable[[Sample], float]) -> tuple[float, float]:
+        early, late = warm[:quarter], warm[-quarter:]
+        return statistics.median(map(what, early)), statistics.median(map(what, late))
+
     return Trend(
         peer=peer,
         rounds=last.rounds - first.rounds,
         cpu_share=(last.cpu_s - first.cpu_s) / (last.t_s - first.t_s),
-        rss_mib=(first.rss_mib, max(s.rss_mib for s in warm)),
         slope_mib_h=line.slope * HOUR_S,
-        fds=(first.fds, max(s.fds for s in warm)),
-        threads=(first.threads, max(s.threads for s in warm)),
-        tasks=(first.tasks, max(s.tasks for s in warm)),
+        rss_mib=pair(lambda s: s.rss_mib),
+        fds=pair(lambda s: s.fds),
+        threads=pair(lambda s: s.threads),
+        tasks=pair(lambda s: s.tasks),
     )

@@ -2,11 +2,9 @@
 
 import asyncio
 import json
-import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -65,21 +63,6 @@ if sys.argv[1] == "uvloop":
 else:
     asyncio.run(main())
 """
-
-
-@pytest.fixture
-def namespace() -> Iterator[str]:
-    """A new network namespace with its loopback up, gone after the test."""
-    name = f"tn-meter-{os.getpid()}"
-    try:
-        subprocess.run(["ip", "netns", "add", name], check=True, capture_output=True)
-    except (FileNotFoundError, subprocess.CalledProcessError):
-        pytest.skip("this machine does not let us make a network namespace")
-    try:
-        subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
-        yield name
-    finally:
-        subprocess.run(["ip", "netns", "del", name], check=True)
 
 
 @pytest.mark.privileged

@@ -244,6 +244,12 @@ def free_ports() -> list[int]:
 
 
 @pytest.fixture
+def mosquitto() -> str | None:
+    """Path of the mosquitto program, if it is installed."""
+    return MOSQUITTO
+
+
+@pytest.fixture
 def stock_mosquitto(tmp_path: Path, free_ports: list[int]) -> Iterator[str]:
     """mqtt:// address of a mosquitto that anybody may read and write, as for a shared broker."""
     if MOSQUITTO is None:

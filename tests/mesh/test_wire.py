@@ -1,9 +1,7 @@
 """What a mesh moves: read by a stock client, and counted by the kernel."""
 
-import os
 import shutil
 import subprocess
-from collections.abc import Iterator
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -38,21 +36,6 @@ def test_a_stock_client_sees_the_topics(lab: Any, home: Any) -> None:
     assert set(read.stdout.split()) >= {"h", "v/peer-1"}
     simulation.ctrl_c()
     assert simulation.end() == 0
-
-
-@pytest.fixture
-def namespace() -> Iterator[str]:
-    """A new network namespace with its loopback up, gone after the test."""
-    name = f"tn-mesh-{os.getpid()}"
-    try:
-        subprocess.run(["ip", "netns", "add", name], check=True, capture_output=True)
-    except (FileNotFoundError, subprocess.CalledProcessError):
-        pytest.skip("this machine does not let us make a network namespace")
-    try:
-        subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
-        yield name
-    finally:
-        subprocess.run(["ip", "netns", "del", name], check=True)
 
 
 @pytest.mark.parametrize("pinned", [False, True])
