@@ -207,6 +207,19 @@ async def test_a_packet_may_arrive_byte_by_byte(address: tuple[str, int], raw: A
     client.close()
 
 
+async def test_a_flood_of_packets_does_not_hold_the_loop(
+    outbox: Outbox, address: tuple[str, int], raw: Any
+) -> None:
+    """A client that pings without end is refused within a fraction of what it sent at once."""
+    client = await raw.open(address, HELLO)
+    await client.packet()
+    client.send(b"\xc0\x00" * 100_000)
+    answers = await client.rest()
+    client.close()
+    assert outbox.refused == {"too many packets": 1}
+    assert len(answers) < 2 * session.PACKETS_A_SECOND_MAX + 10
+
+
 async def test_a_client_that_stops_reading_is_dropped(
     outbox: Outbox, address: tuple[str, int], raw: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,8 +1,13 @@
 """Votes that must not count: of peers with other probes, and of whoever stands in for a peer."""
 
 import asyncio
+import contextlib
+import signal
+from collections.abc import Callable
 from typing import Any
 
+import mqtt5
+import psutil
 import pytest
 
 from tallynode import assemble
@@ -76,3 +81,106 @@ async def test_garbage_is_refused_and_counted(lab: Any, home: Any, free_ports: l
     assert at.rounds == [1, 2]
     assert {record["voters"] for record in at.records} == {1}
     assert at.records[-1]["refused"] == at.outcome["refused"] == 1 + len(bad)
+
+
+# -- neighbours and strangers that mean harm ------------------------------------------------------
+
+GROWTH_MAX = 16 << 20  # bytes of resident memory
+UNDER_FIRE = 20  # rounds
+LANDED_WITHIN_S = 60.0  # seconds; peers look for a neighbour that is away every few seconds
+
+
+async def flood(ports: list[int], landed: asyncio.Event) -> None:
+    """A neighbour that publishes as much as its connection takes."""
+    rogue = Outbox("127.0.0.1", ports[2])
+    await rogue.start()
+    try:
+        while True:
+            for _ in range(20):
+                await rogue.publish("v/c", bytes(200_000), retain=False)
+            await asyncio.sleep(0.001)
+            if rogue.traffic().sent > 1 << 20:
+                landed.set()
+    finally:
+        await rogue.stop()
+
+
+async def announce(ports: list[int], landed: asyncio.Event) -> None:
+    """A neighbour that announces a packet of 250 MB and sends what it can of it."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            await reader.read(1000)
+            writer.write(b"\x20\x03\x00\x00\x00")  # CONNACK
+            await reader.read(1000)
+            writer.write(b"\x30\xff\xff\xff\x7f\x00\x03v/c")
+            landed.set()
+            while True:
+                writer.write(bytes(1 << 16))
+                await writer.drain()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", ports[2]) as server:
+        await server.serve_forever()
+
+
+async def stall(ports: list[int], landed: asyncio.Event) -> None:
+    """A neighbour that accepts a connection and never says a word."""
+    server = await asyncio.start_server(lambda *_: landed.set(), "127.0.0.1", ports[2])
+    async with server:
+        await server.serve_forever()
+
+
+async def pester(ports: list[int], landed: asyncio.Event) -> None:
+    """Strangers: fifty who subscribe to everything and never read, and one who pings in a flood."""
+    hello = mqtt5.ConnectPacket("", keep_alive=60, clean_start=True).write()
+    subscribe = mqtt5.SubscribePacket(1, [mqtt5.TopicFilter("#")]).write()
+    writers = []
+    for _ in range(50):
+        _, writer = await asyncio.open_connection("127.0.0.1", ports[0], limit=1)
+        writer.write(hello + subscribe)
+        writers.append(writer)
+    try:
+        while True:
+            _, writer = await asyncio.open_connection("127.0.0.1", ports[0])
+            with contextlib.suppress(ConnectionError):
+                writer.write(hello + b"\xc0\x00" * 100_000)
+                await writer.drain()
+            writer.close()
+            landed.set()
+            await asyncio.sleep(0.01)
+    finally:
+        for writer in writers:
+            writer.close()
+
+
+@pytest.mark.parametrize("harm", [flood, announce, stall, pester])
+async def test_harm_costs_bounded_memory_and_no_round(
+    lab: Any, home: Any, free_ports: list[int], harm: Callable[..., Any]
+) -> None:
+    """Two peers go on by their deadlines beside it, and the one attacked hardly grows."""
+    peers = [
+        {"name": name, "address": "127.0.0.1", "port": port}
+        for name, port in zip("abc", free_ports, strict=False)
+    ]
+    deadline = {"min": "500ms", "max": "2s"}
+    rounds = {"count": 100_000, "pace": "50ms", "start_within": "1s", "deadline": deadline}
+    file = lab.file(peers=peers, discovery=False, rounds={**rounds, "local_steps": 2})
+    daemons = {name: lab.daemon(file, name) for name in "ab"}
+    at = home(lab.folder / "a")
+    await asyncio.to_thread(daemons["a"].until, lambda: len(at.rounds) > UNDER_FIRE)
+    calm, landed = psutil.Process(daemons["a"].pid).memory_info().rss, asyncio.Event()
+    attack = asyncio.create_task(harm(free_ports, landed))
+    await asyncio.wait_for(landed.wait(), LANDED_WITHIN_S)
+    began = len(at.rounds)
+    await asyncio.to_thread(daemons["a"].until, lambda: len(at.rounds) > began + UNDER_FIRE)
+    grown = psutil.Process(daemons["a"].pid).memory_info().rss - calm
+    assert not attack.done()
+    attack.cancel()
+    await asyncio.gather(attack, return_exceptions=True)
+    for daemon in daemons.values():
+        daemon.signal(signal.SIGTERM)
+        assert await asyncio.to_thread(daemon.end) == 0
+    assert grown < GROWTH_MAX
+    fought = at.records[began : began + UNDER_FIRE]
+    assert {record["voters"] for record in fought} == {2}
+    assert max(record["gather_s"] for record in fought) < 3
