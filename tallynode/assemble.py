@@ -115,4 +115,5 @@ def _rounds(mesh: Mesh) -> RoundSettings:
         deadline_max_s=rounds.deadline.max,
         start_within_s=rounds.start_within,
         linger_s=rounds.linger,
+        save_every=rounds.save_every,
     )

@@ -139,6 +139,7 @@ class Rounds(Section):
     staleness: fields.CountOrNone = 2  # rounds that a late ballot still counts
     start_within: fields.Seconds = 10.0
     linger: fields.Seconds = 5.0
+    save_every: fields.Count = 1  # rounds; who is killed loses, and sits out, as many at most
 
 
 _METHOD_KEYS: dict[str, tuple[str, ...]] = {  # keys that only this method heeds

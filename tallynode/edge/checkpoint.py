@@ -5,6 +5,7 @@ that a process without a trainer stays small.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,4 +108,6 @@ def resume(
         contents_of(mine, BallotBox(0)).restore(snapshot.body)
     except DecodeError as error:
         raise DataError(f"{store.folder}: holds a damaged ballot: {error}") from error
-    return snapshot, tensors
+    # A newer state is lost with each damaged file, and with it the round that was voted in then.
+    lost = mine.rounds.save_every * len(store.damaged)
+    return replace(snapshot, covered=snapshot.covered + lost), tensors

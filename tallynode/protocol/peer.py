@@ -37,6 +37,8 @@ class Peer:
         self.hearing = Hearing(settings)
         self.phase = Phase.STARTING
         self._restored = restored
+        self._free = restored.free if restored else 1  # no round before it is voted in anew
+        self._covered = 0  # rounds before it may be voted in without a further Save
         self._started = self._round_started = self._voted = self._done = 0.0
         self._now = 0.0
         self._closed: Mapping[str, object] = {}
@@ -154,12 +156,16 @@ class Peer:
         return self._cast(event.content, now)
 
     def _cast(self, content: np.ndarray, now: float) -> list[ef.Effect]:
-        """Save this round's ballot, then publish it."""
+        """Save this round's ballot, unless the last state covers it, then publish it."""
         mine = self.settings
         self._voted, self._asked = now, False
         self.hearing.lags.voted(self.round, now)
         held = self.hearing.contents.encode(self.round, content)
         self.hearing.box.put(mine.name, self.round, held)
+        publish = self.hearing.publish(mine.name, self.round, mine.hops - 1, held)
+        if self.round < self._covered:
+            return [publish]
+        self._covered = max(self.round + mine.rounds.save_every, self._free)
         state = snap.Snapshot(
             mesh=mine.mesh,
             name=mine.name,
@@ -167,11 +173,9 @@ class Peer:
             round=self.round,
             count=len(content),
             body=self.hearing.contents.alone(content),
+            covered=self._covered - self.round - 1,
         )
-        return [
-            ef.Save(round=self.round, state=snap.encode(state)),
-            self.hearing.publish(mine.name, self.round, mine.hops - 1, held),
-        ]
+        return [ef.Save(round=self.round, state=snap.encode(state)), publish]
 
     def _patient(self, now: float) -> bool:
         """Whether peers that have not been heard yet are still waited for."""
@@ -241,9 +245,10 @@ class Peer:
             **self.counters.fields(),
         }
         report = ef.Report(fields=fields)
-        if self.round < self._last_round():
+        following = max(self.round + 1, self._free)
+        if following <= self._last_round():
             self.phase = turn(self.phase, Turn.NEXT)
-            return [report, *self._train(self.round + 1, now)]
+            return [report, *self._train(following, now)]
         self.phase = turn(self.phase, Turn.LAST)
         self._done = now
         return [report, self.hearing.hello(State.DONE)]

@@ -30,6 +30,7 @@ class RoundSettings:
     deadline_max_s: float = 600.0
     start_within_s: float = 10.0  # how long unheard peers are waited for after the start
     linger_s: float = 5.0  # how long a finished peer stays for its neighbours
+    save_every: int = 1  # rounds that one saved state serves for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,9 @@
 """What a peer must remember over a crash: the round and the ballot that it has cast in it.
 
 Saved before the ballot is published, so that a restarted peer repeats the same ballot and never
-casts a second one for the same round.
+casts a second one for the same round. Where a state is to serve for several rounds (an SD card
+wears out by writing), it covers them beforehand: whoever is restarted from it cannot know in which
+of the covered rounds it has voted, and votes in none of them again.
 """
 
 from dataclasses import dataclass
@@ -24,6 +26,12 @@ class Snapshot:
     round: int
     count: int  # votes on the ballot, or what stands for them in another method
     body: bytes  # them, standing alone, as protocol/contents codes them
+    covered: int = 0  # further rounds in which it may have voted since
+
+    @property
+    def free(self) -> int:
+        """The first round in which it has certainly not voted."""
+        return self.round + self.covered + 1
 
 
 def encode(snapshot: Snapshot) -> bytes:
@@ -36,6 +44,7 @@ def encode(snapshot: Snapshot) -> bytes:
         snapshot.round,
         snapshot.count,
         snapshot.body,
+        *([snapshot.covered] if snapshot.covered else []),
     ]
     return bytes(msgpack.packb(fields))
 
@@ -47,14 +56,23 @@ def decode(data: bytes) -> Snapshot:
         DecodeError: not a snapshot of this version.
     """
     try:
-        version, mesh, name, digest, round_, count, body = msgpack.unpackb(data)
+        version, mesh, name, digest, round_, count, body, *more = msgpack.unpackb(data)
+        (covered,) = more or (0,)
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise DecodeError("not a peer's state") from error
     if version != VERSION:
         raise DecodeError(f"state of version {version!r:.40}, this peer reads {VERSION}")
-    kinds = {str: (mesh, name), bytes: (digest, body), int: (round_, count)}
+    kinds = {str: (mesh, name), bytes: (digest, body), int: (round_, count, covered)}
     if not all(type(value) is kind for kind, values in kinds.items() for value in values):
         raise DecodeError("a state with a field of the wrong type")
-    if not (1 <= count <= limits.CONTENT_MAX and 1 <= round_ <= limits.ROUND_MAX):
+    if not (1 <= count <= limits.CONTENT_MAX and 1 <= round_ <= limits.ROUND_MAX and covered >= 0):
         raise DecodeError("a state with an impossible round or number of votes")
-    return Snapshot(mesh=mesh, name=name, probe_digest=digest, round=round_, count=count, body=body)
+    return Snapshot(
+        mesh=mesh,
+        name=name,
+        probe_digest=digest,
+        round=round_,
+        count=count,
+        body=body,
+        covered=covered,
+    )

@@ -194,3 +194,33 @@ def test_a_voter_that_is_expelled_has_no_say_any_more(play: MakePlay) -> None:
     mesh.run(until=lambda: mesh.round_of("a") == 15)
     assert [mesh.reports("a")[r]["voters"] for r in range(12, 15)] == [3, 3, 3]
     assert not mesh.refusals("a")
+
+
+def test_saving_seldom_never_makes_a_second_ballot(play: MakePlay) -> None:
+    """One state serves five rounds: whenever a peer dies, it votes in none of them twice."""
+    rounds = RoundSettings(count=0, save_every=5, deadline_min_s=0.5)
+    mesh = play(TRIO, rounds=rounds)
+    mesh.start()
+    for died_in in (3, 9, 16, 17, 30):
+        mesh.run(until=lambda r=died_in: mesh.round_of("a") >= r)
+        mesh.kill("a")
+        mesh.start("a")
+    mesh.run(until=lambda: mesh.round_of("a") == 60)
+    voted = [ballot.round for ballot in mesh.ballots("a")]
+    saved = {effect.round for effect in mesh.did("a", ef.Save)}
+    assert len(voted) - len(set(voted)) <= 5, "only a restored round is repeated"
+    assert {r for r in voted if voted.count(r) > 1} <= saved
+    assert list(dict.fromkeys(voted)) == sorted(set(voted)), "what is new goes forward"
+    assert len(mesh.did("a", ef.Save)) <= len(voted) / 5 + 2 * 5
+    assert mesh.reports("a")[59]["voters"] == 3
+
+
+def test_a_state_that_covers_the_last_round_ends_the_peer(play: MakePlay) -> None:
+    """Restarted where it may have voted to the end already, a peer is done."""
+    mesh = play(PAIR, rounds=RoundSettings(count=6, save_every=10))
+    mesh.start()
+    mesh.run(until=lambda: mesh.round_of("a") == 4)
+    mesh.kill("a")
+    mesh.start("a")
+    mesh.run(until=mesh.finished)
+    assert [ballot.round for ballot in mesh.ballots("a")] == [1, 2, 3, 1]

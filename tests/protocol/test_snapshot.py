@@ -76,3 +76,13 @@ def test_a_snapshot_with_any_field_replaced_is_refused_or_typed(index: int, valu
     assert 1 <= read.round <= limits.ROUND_MAX
     assert isinstance(read.body, bytes)
     assert read.count >= 1
+
+
+@given(st.integers(0, 2**32))
+def test_covered_rounds_are_kept(covered: int) -> None:
+    """The first round that a state leaves free survives the bytes."""
+    state = snapshot.Snapshot(
+        mesh="m", name="a", probe_digest=DIGEST, round=4, count=3, body=b"x", covered=covered
+    )
+    assert snapshot.decode(snapshot.encode(state)) == state
+    assert state.free == 5 + covered
