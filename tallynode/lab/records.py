@@ -1,7 +1,8 @@
 """The lines of rounds.jsonl: what a peer says of one round, and a peer's lines put in order.
 
-A process that starts again counts from zero: a counter that falls begins a new process, and the
-old total is carried on. A round that was done twice counts once, as it was done last.
+A process that starts again counts from zero: a resumed round, or a counter that falls, begins a new
+process, and the old total is carried on. A round that was done twice counts once, as it was done
+last.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -71,7 +72,7 @@ def tidy(peers: Sequence[str], records: Iterable[Record]) -> dict[str, list[Reco
     last: dict[str, dict[Counter, int]] = {}
     for record in records:
         name, now = record["peer"], _counters(record)
-        if _fell(last.get(name, {}), now):
+        if name in last and (record["resumed"] or _fell(last[name], now)):
             ended = earlier.setdefault(name, {})
             for counter, count in last[name].items():
                 ended[counter] = ended.get(counter, 0) + count

@@ -104,6 +104,15 @@ def test_counters_go_on_where_a_peer_started_again(make_run: Make) -> None:
     assert records[3] == first[3]
 
 
+def test_a_resumed_round_tells_a_restart_that_no_counter_does(make_run: Make) -> None:
+    """A process that has published more than its predecessor at its first record is a new one."""
+    records = make_run(["pi"]).records
+    second = deepcopy(records[1])
+    second["round"], second["resumed"] = 1, True
+    (tidied,) = tidy(["pi"], [records[0], second]).values()
+    assert [record["payload_bytes"]["ballot"] for record in tidied] == [250 + 500]
+
+
 def test_wire_bytes_alone_do_not_tell_a_restart(make_run: Make) -> None:
     """A connection that ends may take its counter with it; nothing is counted twice for that."""
     records = make_run(["pi"]).records[:3]

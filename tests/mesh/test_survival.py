@@ -65,6 +65,32 @@ def test_a_soak_finds_nothing_that_grows_but_memory(tmp_path: Path) -> None:
         assert of["threads"][1] <= 12
 
 
+def test_a_peer_away_for_a_hundred_rounds_is_back_in_the_next(lab: Any, home: Any) -> None:
+    """It closes the round that it had open, then votes in the one that the others are in."""
+    file = lab.file(rounds={**STEADY, "quorum": 0.6, "start_within": "5s"})
+    names = ("peer-1", "peer-2", "peer-3")
+    daemons = {name: lab.daemon(file, name) for name in names}
+    others, victim = home(lab.folder / "peer-1"), home(lab.folder / "peer-3")
+    daemons["peer-3"].until(lambda: len(victim.rounds) > 5)
+    daemons["peer-3"].signal(signal.SIGKILL)
+    daemons["peer-3"].end()
+    before, died_in = len(victim.records), others.rounds[-1]
+    daemons["peer-1"].until(lambda: others.rounds[-1] > died_in + 100)
+    again = lab.daemon(file, "peer-3")
+    again.until(lambda: again.says('"resumed"'))
+    came_back_in = others.rounds[-1]
+    again.until(lambda: len(victim.records) > before + 5)
+    first, second = victim.records[before : before + 2]
+    assert first["resumed"]
+    assert not second["resumed"]
+    assert second["round"] >= came_back_in
+    assert max(record["voters"] for record in victim.records[before:]) == 3
+    for daemon in (daemons["peer-1"], daemons["peer-2"], again):
+        daemon.signal(signal.SIGTERM)
+        assert daemon.end() == 0
+        assert not daemon.says("different ballots")
+
+
 # -- a disk that fails ----------------------------------------------------------------------------
 
 
