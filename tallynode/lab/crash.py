@@ -105,7 +105,7 @@ class CrashTrial:
                     self._processes.start(name)
                 await self._all_reach(1)
                 async with asyncio.TaskGroup() as restarts:
-                    for _ in range(kills):
+                    while self.kills < kills:
                         await self._strike(restarts)
                 self._read()
                 top = max(map(self._observer.latest, self._mesh.names))
@@ -120,21 +120,23 @@ class CrashTrial:
         await asyncio.sleep(self._chance.uniform(0, BETWEEN_S))
         self._look_at_processes()
         if self._chance.random() < PAUSE_SHARE:
-            await self._pause(self._chance.choice(self._standing()))
-        victim = self._chance.choice(self._standing())
+            await self._pause()
+        if not (standing := self._standing()):
+            return  # all are down: the next strike may find one
+        victim = self._chance.choice(standing)
         down_s = self._chance.uniform(0, DOWN_S)
         self._down.add(victim)
         await self._kill(victim)
         restarts.create_task(self._restart(victim, down_s))
 
     def _standing(self) -> list[str]:
-        standing = [name for name in self._mesh.names if name not in self._down]
-        return standing or list(self._mesh.names)
+        return [name for name in self._mesh.names if name not in self._down]
 
-    async def _pause(self, name: str) -> None:
-        pid = self._processes.pids()[name] or 0
-        if name in self._down:
+    async def _pause(self) -> None:
+        if not (standing := self._standing()):
             return
+        name = self._chance.choice(standing)
+        pid = self._processes.pids()[name] or 0
         seconds = self._chance.uniform(0, PAUSE_S)
         self.pauses += 1
         self._paused_s[name] = max(self._paused_s[name], seconds)
@@ -143,8 +145,6 @@ class CrashTrial:
         os.kill(pid, signal.SIGCONT)
 
     async def _kill(self, name: str) -> None:
-        if self._processes.exits()[name] is not None:
-            return  # it was down already
         children = psutil.Process(self._processes.pids()[name]).children(recursive=True)
         self._processes.kill(name)
         self.kills += 1

@@ -41,7 +41,7 @@ def test_peers_killed_at_random_keep_their_promises(
     kills = 30 if broker == "embedded" else 10
     words = ("--kills", str(kills), "--broker", broker)
     found = script("crash_test", *words, out=tmp_path / "crash.json")
-    assert found["kills"] >= kills * 0.8  # some peers are down already when their turn comes
+    assert found["kills"] == kills
     assert all(verdict["looked"] for verdict in found["verdicts"])
 
 
