@@ -1,6 +1,7 @@
 """What a peer writes for people: a line of rounds.jsonl a round, and outcome.json at the end."""
 
 import asyncio
+import errno
 import json
 import os
 import time
@@ -67,19 +68,15 @@ class Journal:
 
 def _append_line(path: Path, line: bytes) -> None:
     """Add a line or nothing; what a full disk or a power cut left of an earlier one goes."""
-    with path.open("ab+") as lines:
-        end = lines.tell()
-        lines.seek(max(0, end - LINE_MAX))
-        tail = lines.read()
+    with path.open("ab+", buffering=0) as lines:
+        end = lines.seek(0, os.SEEK_END)
+        tail = os.pread(lines.fileno(), LINE_MAX, max(0, end - LINE_MAX))
         whole = end - len(tail) + tail.rfind(b"\n") + 1
         if whole < end:
             lines.truncate(whole)
-        try:
-            lines.write(line)
-            lines.flush()
-        except OSError:
+        if lines.write(line) < len(line):
             lines.truncate(whole)
-            raise
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _wire(traffic: Traffic) -> dict[str, object]:
