@@ -82,6 +82,7 @@ def parts(
         method=mesh.method.name,
         tally=mesh.method.tally,
         byzantine=mesh.method.byzantine,
+        levels=mesh.method.levels,
         coding=mesh.method.coding,
         bits=mesh.method.bits,
         parameters=parameters,
@@ -91,12 +92,24 @@ def parts(
 
 def _check_sizes(mesh: Mesh, voted: int, classes: int, parameters: int) -> None:
     """Refuse what the protocol could not carry, in the words of the configuration."""
-    if ballot_bytes(mesh.method.name, voted, classes, parameters) > limits.BALLOT_BYTES_MAX:
+    levels = mesh.method.levels
+    if (
+        ballot_bytes(mesh.method.name, voted, classes * levels, parameters)
+        > limits.BALLOT_BYTES_MAX
+    ):
         what = f"{parameters} parameters" if parameters else f"{voted} probes of {classes} classes"
         cure = "choose a smaller model" if parameters else "lower task.probes.per_round"
         raise DataError(
             f"data: with method {mesh.method.name}, {what} do not fit a message of "
             f"{limits.MESSAGE_BYTES_MAX} bytes; {cure}"
+        )
+    cells = len(mesh.peers) * levels * classes
+    if (
+        levels > 1
+        and max(cells / limits.SURENESS_CELLS_MAX, classes * levels / limits.CLASSES_MAX) > 1
+    ):
+        raise DataError(
+            f"data: {classes} classes are too many for votes of {levels} levels of sureness"
         )
     if mesh.method.tally == "dawid-skene" and classes > limits.CONFUSION_CLASSES_MAX:
         raise DataError(

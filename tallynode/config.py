@@ -134,6 +134,7 @@ class Mesh(Section):
             learning_rate=self.task.learning_rate,
             prior=self.method.prior,
             witness=self.method.witness,
+            levels=self.method.levels,
             target="histogram" if self.method.name == "fd" else self.method.target,
         )
 

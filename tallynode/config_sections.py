@@ -143,7 +143,7 @@ class Rounds(Section):
 
 
 _METHOD_KEYS: dict[str, tuple[str, ...]] = {  # keys that only this method heeds
-    "tally": ("tally", "byzantine", "target", "coding"),
+    "tally": ("tally", "byzantine", "target", "coding", "levels"),
     "fd": ("bits",),
     "fedavg": (),
 }
@@ -156,6 +156,7 @@ class Method(Section):
     tally: Literal["plurality", "reliability", "dawid-skene"] = "reliability"
     byzantine: fields.CountOrNone | None = None  # liars that no label may depend on
     target: Target = "hard"
+    levels: Annotated[int, Field(ge=1, le=limits.LEVELS_MAX)] = 1  # of sureness in a vote
     coding: Literal["context", "packed"] = "context"  # packed: always ceil(log2 C) bits a vote
     bits: Annotated[int, Field(ge=0, le=16)] = 0  # of a soft label's entry; 0: float32
     hops: fields.Hops = "all"  # edges that a ballot travels

@@ -39,3 +39,4 @@ class TrainSettings:
     prior: bool = True  # take the peer's own class prior out of the loss (logit adjustment)
     witness: bool = True  # a second copy, trained on private data alone, casts the votes
     target: Target = "hard"
+    levels: int = 1  # of sureness that a vote carries

@@ -39,7 +39,9 @@ class TallyMethod(Method):
         return self._said(self._voter.net, self.data.probes[torch.from_numpy(probes)])
 
     def _said(self, net: nn.Module, x: Tensor) -> np.ndarray:
-        """(n,) int64 classes."""
+        """(n,) int64 classes, with levels of sureness where the mesh asks for them."""
+        if self.settings.levels > 1:
+            return evaluate.sure_votes(net, x, self.settings.levels)
         return evaluate.votes(net, x)
 
     def learn(self, round: int, outcome: Outcome | None) -> Metrics:

@@ -62,7 +62,7 @@ class Hearing:
             probe_digest=mine.probe_digest,
             classes=mine.classes,
             per_round=mine.per_round or mine.probes,
-            method=mine.method,
+            method=mine.said,
             state=state,
         )
         data = wire.encode_hello(hello)
@@ -146,7 +146,7 @@ class Hearing:
             "probe set or class list": (hello.probe_digest.hex(), mine.probe_digest.hex()),
             "number of classes": (hello.classes, mine.classes),
             "probes a round": (hello.per_round, mine.per_round or mine.probes),
-            "method": (hello.method, mine.method),
+            "method": (hello.method, mine.said),
         }
         differing = [f"{what} ({a}, ours {b})" for what, (a, b) in pairs.items() if a != b]
         if differing:

@@ -51,6 +51,7 @@ class PeerSettings:
     probe_digest: bytes  # 8 bytes over the probes and the class list
     method: str  # what must be the same on every peer: tally | fd | fedavg
     tally: str = "plurality"  # the rule: plurality | reliability | dawid-skene
+    levels: int = 1  # of sureness that a vote carries
     byzantine: int | None = None  # liars that no label may depend on; None: no guard
     bits: int = 0  # of a soft label's probabilities; 0: float32
     parameters: int = 0  # of the model, where parameters are what is sent
@@ -63,10 +64,12 @@ class PeerSettings:
         checks = {
             "hops": 1 <= self.hops <= limits.HOPS_MAX,
             "classes": 2 <= self.classes <= limits.CLASSES_MAX,
+            "levels": 1 <= self.levels <= limits.LEVELS_MAX,
+            "classes and levels": self.symbols <= limits.CLASSES_MAX,
             "probes": 1 <= self.probes <= limits.PROBES_MAX,
             "per_round": self.per_round is None or 1 <= self.per_round <= self.probes,
             "what a ballot holds (it must fit a message)": (
-                ballot_bytes(self.method, self.voted, self.classes, self.parameters)
+                ballot_bytes(self.method, self.voted, self.symbols, self.parameters)
                 <= limits.BALLOT_BYTES_MAX
             ),
             "probe_digest": len(self.probe_digest) == 8,
@@ -80,6 +83,16 @@ class PeerSettings:
     def voted(self) -> int:
         """Probes voted on a round."""
         return self.per_round or self.probes
+
+    @property
+    def symbols(self) -> int:
+        """Different entries that a ballot may have: a class, at a level of sureness."""
+        return self.classes * self.levels
+
+    @property
+    def said(self) -> str:
+        """The method and what of it peers must agree on, in words."""
+        return self.method if self.levels == 1 else f"{self.method}, {self.levels} levels"
 
     @property
     def payload(self) -> str:

@@ -34,7 +34,9 @@ class Candidates:
 
     voters: tuple[str, ...]  # sorted
     classes: int
+    levels: int  # of sureness that a vote may have
     votes: np.ndarray  # (voters, n) int64, rows in the order of the voters' names
+    sure: np.ndarray  # (voters, n) int64, the level of each vote
     pair_of: np.ndarray  # (voters, n) int64, the pair that each vote is for
     probe: np.ndarray  # (m,) int64 in [0, n)
     label: np.ndarray  # (m,) int64 in [0, classes)
@@ -42,19 +44,24 @@ class Candidates:
     starts: np.ndarray  # (n,) int64
 
     @classmethod
-    def of(cls, ballots: Mapping[str, np.ndarray], classes: int) -> "Candidates":
-        """Gather the ballots of one round, (n,) int each and all over the same probes."""
+    def of(cls, ballots: Mapping[str, np.ndarray], classes: int, levels: int = 1) -> "Candidates":
+        """Gather the ballots of one round, (n,) int each and all over the same probes.
+
+        A vote for class k at level l is the number k * levels + l.
+        """
         if not ballots:
             raise LocalError("a tally needs at least one ballot")
         voters = tuple(sorted(ballots))
-        votes = np.stack([ballots[name] for name in voters]).astype(np.int64)
+        said = np.stack([ballots[name] for name in voters]).astype(np.int64)
+        votes, sure = np.divmod(said, levels)
         n = votes.shape[1]
         keys = np.arange(n, dtype=np.int64) * classes + votes
         pairs, pair_of, count = np.unique(keys, return_inverse=True, return_counts=True)
         probe = pairs // classes
         starts = np.searchsorted(probe, np.arange(n))
         pair_of = pair_of.reshape(votes.shape)
-        return cls(voters, classes, votes, pair_of, probe, pairs % classes, count, starts)
+        label = pairs % classes
+        return cls(voters, classes, levels, votes, sure, pair_of, probe, label, count, starts)
 
     def normalised(self, score: np.ndarray) -> np.ndarray:
         """(m,) log-likelihoods -> (m,) chances that sum to one over each probe's candidates."""
@@ -105,7 +112,8 @@ class Consensus:
     def agreement(self, own: np.ndarray) -> float | None:
         """Share of the labels that a peer's own votes (n,) confirm; None: there are none."""
         heard = self.heard
-        return float((own[heard] == self.labels[heard]).mean()) if heard.any() else None
+        votes = own[heard] // self.candidates.levels
+        return float((votes == self.labels[heard]).mean()) if heard.any() else None
 
     @property
     def counts(self) -> np.ndarray:
@@ -138,17 +146,19 @@ def tally(
     classes: int,
     rule: Rule = shares_of_votes,
     byzantine: int | None = None,
+    levels: int = 1,
 ) -> Consensus:
     """Tally the ballots of one round by a rule.
 
     Args:
         ballots: votes of each voter, (n,) int each, all over the same `probes`.
         probes: (n,) int, indices into the probe set.
-        classes: number of classes; every vote is in [0, classes).
+        classes: number of classes; every vote is in [0, classes * levels).
         rule: what each candidate is worth; confidence is the winner's.
         byzantine: liars that no label may depend on; None: no guard.
+        levels: of sureness that a vote carries.
     """
-    candidates = Candidates.of(ballots, classes)
+    candidates = Candidates.of(ballots, classes, levels)
     shares = rule(candidates)
     winners = candidates.winners(shares)
     labels, confidence = candidates.label[winners], shares[winners].astype(np.float32)

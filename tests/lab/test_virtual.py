@@ -46,3 +46,14 @@ def test_coding_changes_bytes_and_nothing_else(graph: str) -> None:
 def test_a_run_repeats() -> None:
     """Two runs of one seed make the same records, byte counts included."""
     assert records("ring", "context") == records("ring", "context")
+
+
+def test_votes_that_say_how_sure_they_are_go_the_same_way() -> None:
+    """A mesh whose votes carry two levels learns, tallies and codes them like any others."""
+    sections = {"graph": "ring", "method": {"levels": 2}}
+    mesh = Mesh.model_validate({**SMALL, **sections})
+    lines: list[Mapping[str, Any]] = []
+    VirtualMesh({name: assemble.parts(mesh, name) for name in mesh.names}, lines.append).run()
+    assert {line["voters"] for line in lines} == {4}
+    assert min(line["tally_accuracy"] for line in lines[-4:]) > 0.6
+    assert lines[-1]["payload_bytes"]["ballot"] < 6 * 4 * 200 * 5 / 8  # less than five bits a vote

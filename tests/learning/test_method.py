@@ -236,3 +236,12 @@ def test_the_learner_is_what_the_user_gets() -> None:
     net.load_state_dict(learner_weights(method.state()))
     predicted = evaluate.votes(net, data.test.x)
     assert evaluate.accuracy(predicted, data.test.y.numpy()) == accuracy
+
+
+def test_a_vote_may_say_how_sure_it_is(parts: list[PeerData]) -> None:
+    """The class is the one that would have been voted without; each level has as many votes."""
+    plain = TallyMethod(parts[0], SETTINGS, classes=10, seed=3, index=0)
+    sure = TallyMethod(parts[0], replace(SETTINGS, levels=4), classes=10, seed=3, index=0)
+    said = sure.train(0, PROBES)
+    assert np.array_equal(said // 4, plain.train(0, PROBES))
+    assert np.bincount(said % 4).tolist() == [125] * 4

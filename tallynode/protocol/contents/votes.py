@@ -17,6 +17,7 @@ from tallynode.protocol.coding.reference import DEPTH_MAX, DISTANCE_MAX, Common,
 from tallynode.protocol.confusion import confusion
 from tallynode.protocol.reliability import Reliability
 from tallynode.protocol.settings import PeerSettings
+from tallynode.protocol.sureness import sureness
 from tallynode.protocol.tally import Consensus, Rule, shares_of_votes, tally
 
 TALLIES_HELD = 3  # rounds; a neighbour may be one ahead or behind
@@ -25,6 +26,11 @@ RULES: dict[str, Callable[[], Rule]] = {
     "reliability": Reliability,
     "dawid-skene": lambda: confusion,
 }
+
+
+def rule_of(name: str, levels: int) -> Rule:
+    """A tally rule by its name in the configuration."""
+    return sureness if name == "reliability" and levels > 1 else RULES[name]()
 
 
 class Votes:
@@ -39,7 +45,7 @@ class Votes:
         self._settings = settings
         self._box = box
         self._count = settings.voted
-        self._rule = RULES[settings.tally]()
+        self._rule = rule_of(settings.tally, settings.levels)
         self._tallies: dict[int, Consensus] = {}
 
     def outcome(
@@ -50,7 +56,7 @@ class Votes:
         self._remember(round_, votes, late)
         if len(votes) < BALLOTS_MIN:
             return None
-        return tally(votes, probes, mine.classes, self._rule, mine.byzantine)
+        return tally(votes, probes, mine.classes, self._rule, mine.byzantine, mine.levels)
 
     def _remember(self, round_: int, votes: Mapping[str, np.ndarray], late: int) -> None:
         """Keep a round's tally if it holds everybody's ballot of that very round.
@@ -60,17 +66,17 @@ class Votes:
         """
         mine = self._settings
         if mine.common and not late and len(votes) == len(mine.voters) + 1:
-            self._tallies[round_] = tally(votes, np.arange(self._count), mine.classes)
+            self._tallies[round_] = tally(votes, np.arange(self._count), mine.symbols)
         for old in [r for r in self._tallies if r <= round_ - TALLIES_HELD]:
             del self._tallies[old]
 
     def alone(self, votes: np.ndarray) -> bytes:
         """Votes as bytes that need nothing to be read."""
-        return packed.encode(votes, self._settings.classes)
+        return packed.encode(votes, self._settings.symbols)
 
     def restore(self, body: bytes) -> np.ndarray:
         """Bytes of `alone` -> votes (n,) int64."""
-        return packed.decode(body, self._count, self._settings.classes)
+        return packed.decode(body, self._count, self._settings.symbols)
 
     def encode(self, round_: int, votes: np.ndarray) -> Held:
         """Code this peer's own ballot of a round."""
@@ -81,7 +87,7 @@ class Votes:
         reference = None
         if history and mine.per_round is None and round_ - history[-1][0] <= DISTANCE_MAX:
             reference = self._reference(history, round_, tally=history[-1][0] in self._tallies)
-        return _held(*coder.encode(votes, mine.classes, reference), votes)
+        return _held(*coder.encode(votes, mine.symbols, reference), votes)
 
     def decode(self, origin: str, round_: int, coding: Coding, data: bytes) -> Held:
         """Take in the coded votes of a ballot of `origin`.
@@ -98,7 +104,7 @@ class Votes:
             history = self._box.up_to(origin, round_ - need.distance)
             if history and history[-1][0] == round_ - need.distance:
                 reference = self._reference(history, round_, tally=need.tally)
-        votes = coder.decode(coding, data, self._count, self._settings.classes, reference)
+        votes = coder.decode(coding, data, self._count, self._settings.symbols, reference)
         return _held(coding, data, votes)
 
     def chain(self, origin: str, round_: int) -> list[tuple[int, Coding, bytes]]:
@@ -112,7 +118,7 @@ class Votes:
         for i, (r, ballot) in enumerate(held):
             near = i > 0 and r - held[i - 1][0] <= DISTANCE_MAX and self._settings.per_round is None
             reference = self._reference(held[:i], r, tally=False) if near else None
-            coding, coded = coder.encode(ballot.content, self._settings.classes, reference)
+            coding, coded = coder.encode(ballot.content, self._settings.symbols, reference)
             links.append((r, coding, coded))
         return links
 
