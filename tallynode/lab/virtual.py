@@ -1,29 +1,32 @@
 """The virtual mesh: the daemon's peers and learning, over a clock and a network that are made up.
 
-One process, one heap of future events, no chance and no real time: two runs of one seed make the
-same ballots, tallies and records. Links come up at once, messages take LATENCY_S, training takes
-TRAIN_S, and the outboxes keep their retained messages as real brokers do.
+One process, no chance and no real time: two runs of one seed make the same ballots, tallies and
+records. Links come up at once, messages take LATENCY_S, training takes TRAIN_S, and the outboxes
+keep their retained messages as real brokers do.
 """
 
-import heapq
-import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
+
+import numpy as np
 
 from tallynode import assemble
 from tallynode.assemble import Parts
 from tallynode.config import Mesh
-from tallynode.errors import LocalError
+from tallynode.lab.world.clock import Clock
+from tallynode.lab.world.host import Host
+from tallynode.lab.world.network import Calm, Network
 from tallynode.layout import Layout, edgeless
+from tallynode.methods.method import Method
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
-from tallynode.protocol.peer import Peer
+from tallynode.protocol.contents import Outcome
 
-LATENCY_S = 0.005  # seconds a message takes over one edge
 TRAIN_S = 1.0  # seconds of made-up time that training, or learning, takes
 
 Emit = Callable[[Mapping[str, Any]], None]
+Watch = Callable[[str, ef.Effect], None]
 
 
 def run_virtual(mesh: Mesh, emit: Emit) -> None:
@@ -50,83 +53,71 @@ class VirtualMesh:
     Args:
         parts: the peers, by name.
         emit: takes each line of rounds.jsonl.
+        watch: sees each effect of each peer, by name, before it is executed.
     """
 
-    def __init__(self, parts: Mapping[str, Parts], emit: Emit) -> None:
-        self._parts = parts
-        self._emit = emit
-        self.peers = {name: Peer(of.settings) for name, of in parts.items()}
-        self._retained: dict[str, dict[str, bytes]] = {name: {} for name in parts}
-        self._readers: dict[tuple[str, str], list[str]] = {}  # (outbox, topic) -> who reads it
-        self._heap: list[tuple[float, int, str, ev.Event]] = []
-        self._order = itertools.count()
-        self._ticks: dict[str, float] = {}
-        self.now = 0.0
+    def __init__(
+        self, parts: Mapping[str, Parts], emit: Emit, watch: Watch = lambda name, effect: None
+    ) -> None:
+        self._clock = Clock()
+        self._network = Network(self._clock, Calm(), self._deliver)
+        self._hosts = {
+            name: _Learner(of, (self._clock, self._network), emit, watch)
+            for name, of in parts.items()
+        }
 
     def run(self) -> None:
         """Run until every peer has finished."""
-        for name, peer in self.peers.items():
-            self._at(0.0, name, ev.Started())
-            for neighbour in peer.settings.neighbours:
-                self._at(LATENCY_S, name, ev.LinkUp(neighbour=neighbour))
-        while self._heap:
-            self.now, _, name, event = heapq.heappop(self._heap)
-            peer = self.peers[name]
-            for effect in peer.step(event, self.now):
-                self._do(name, effect)
-            deadline = peer.deadline()
-            if deadline is not None and self._ticks.get(name) != deadline:
-                self._ticks[name] = deadline
-                self._at(max(deadline, self.now), name, ev.Tick())
+        for name, host in self._hosts.items():
+            host.start()
+            for neighbour in host.settings.neighbours:
+                self._network.connect(name, neighbour)
+        while self._clock.tick():
+            pass
 
-    def _at(self, when: float, name: str, event: ev.Event) -> None:
-        heapq.heappush(self._heap, (when, next(self._order), name, event))
+    def _deliver(self, reader: str, event: ev.Event) -> None:
+        self._hosts[reader].take(event)
 
-    def _do(self, name: str, effect: ef.Effect) -> None:
-        method = self._parts[name].method
-        match effect:
-            case ef.Train(round=round_, probes=probes):
-                trained = ev.Trained(round=round_, content=method.train(round_, probes))
-                self._at(self.now + TRAIN_S, name, trained)
-            case ef.Learn(round=round_, outcome=outcome):
-                metrics = asdict(method.learn(round_, outcome))
-                self._at(self.now + TRAIN_S, name, ev.Learned(round=round_, metrics=metrics))
-            case ef.Publish(topic=topic, data=data, retain=retain):
-                if retain:
-                    self._retained[name][topic] = data
-                self._deliver(self._readers.get((name, topic), ()), name, topic, data)
-            case ef.Subscribe(neighbour=neighbour, topics=topics):
-                for topic in topics:
-                    self._readers.setdefault((neighbour, topic), []).append(name)
-                    if topic in self._retained[neighbour]:
-                        self._deliver((name,), neighbour, topic, self._retained[neighbour][topic])
-            case ef.Unsubscribe(neighbour=neighbour, topics=topics):
-                for topic in topics:
-                    self._readers[neighbour, topic].remove(name)
-            case ef.Report(fields=fields):
-                self._emit(self._record(name, fields))
-            case ef.Log(level="error", event=what, fields=fields):
-                raise LocalError(f"{name}: {what} {dict(fields)} in a mesh without faults")
-            case ef.Save() | ef.Log():
-                pass  # nothing is lost here, and there is nobody to tell
-            case ef.Finish():
-                for neighbour in self.peers[name].settings.neighbours:
-                    self._at(self.now + LATENCY_S, neighbour, ev.LinkDown(neighbour=name))
 
-    def _deliver(self, readers: Iterable[str], outbox: str, topic: str, data: bytes) -> None:
-        for reader in readers:
-            event = ev.Received(neighbour=outbox, topic=topic, data=data)
-            self._at(self.now + LATENCY_S, reader, event)
+class _Timed:
+    """Real learning that takes TRAIN_S of made-up time."""
 
-    def _record(self, name: str, fields: Mapping[str, object]) -> Mapping[str, object]:
-        """A line of rounds.jsonl, with nothing in it that differs between two runs."""
-        return {
-            "peer": name,
-            "t_s": self.now,
-            **fields,
-            "wire_bytes": {"sent": 0, "received": 0, "source": "none"},
-            "rss_mib": 0.0,
-            "lateness_ms": 0.0,
-            "tasks": 0,
-            "troubles": [],
-        }
+    def __init__(self, method: Method) -> None:
+        self._method = method
+
+    def train(self, round_: int, probes: np.ndarray) -> tuple[float, np.ndarray]:
+        return TRAIN_S, self._method.train(round_, probes)
+
+    def learn(self, round_: int, outcome: Outcome | None) -> tuple[float, Mapping[str, object]]:
+        return TRAIN_S, asdict(self._method.learn(round_, outcome))
+
+
+class _Learner(Host):
+    """A host whose rounds become records."""
+
+    def __init__(
+        self, parts: Parts, world: tuple[Clock, Network], emit: Emit, watch: Watch
+    ) -> None:
+        super().__init__(parts.settings, _Timed(parts.method), *world)
+        self._emit = emit
+        self._watch = watch
+
+    def do(self, effect: ef.Effect) -> None:
+        """Show an effect, then execute it."""
+        self._watch(self.name, effect)
+        super().do(effect)
+
+    def report(self, fields: Mapping[str, object]) -> None:
+        """Emit a line of rounds.jsonl, with nothing in it that differs between two runs."""
+        self._emit(
+            {
+                "peer": self.name,
+                "t_s": self.now,
+                **fields,
+                "wire_bytes": {"sent": 0, "received": 0, "source": "none"},
+                "rss_mib": 0.0,
+                "lateness_ms": 0.0,
+                "tasks": 0,
+                "troubles": [],
+            }
+        )

@@ -1,0 +1,1 @@
+"""The parts of a made-up world, with or without faults: its clock, its network, its hosts."""

@@ -1,0 +1,135 @@
+"""A host: one peer with its trainer and its disk, driven as the daemon drives it."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+
+from tallynode.errors import LocalError
+from tallynode.lab.world.clock import Clock
+from tallynode.lab.world.network import Network
+from tallynode.protocol import effects as ef
+from tallynode.protocol import events as ev
+from tallynode.protocol.contents import Outcome
+from tallynode.protocol.peer import Peer
+from tallynode.protocol.settings import PeerSettings
+from tallynode.protocol.snapshot import Snapshot
+
+
+class Trainer(Protocol):
+    """What a peer trains with, and how long that takes."""
+
+    def train(self, round_: int, probes: np.ndarray) -> tuple[float, np.ndarray]:
+        """Seconds it takes, and the votes (n,) int on these probes, or what the method sends."""
+
+    def learn(self, round_: int, outcome: Outcome | None) -> tuple[float, Mapping[str, object]]:
+        """Seconds it takes, and the metrics for the round's report."""
+
+
+class Host:
+    """One process of a made-up world.
+
+    Args:
+        settings: its peer's.
+        trainer: answers Train and Learn.
+        clock: the world's.
+        network: the world's.
+    """
+
+    def __init__(
+        self, settings: PeerSettings, trainer: Trainer, clock: Clock, network: Network
+    ) -> None:
+        self.settings = settings
+        self.name = settings.name
+        self.clock = clock
+        self.network = network
+        self.trainer = trainer
+        self.peer: Peer | None = None  # None: the process does not run
+        self.life = 0  # counts starts; what an earlier life waited for never comes
+        self._armed: float | None = None
+
+    @property
+    def now(self) -> float:
+        """Monotonic time as this host's kernel tells it."""
+        return self.clock.now
+
+    def start(self, restored: Snapshot | None = None) -> None:
+        """Start the process."""
+        self.life += 1
+        self._armed = None
+        self.peer = Peer(self.settings, restored)
+        self.take(ev.Started())
+
+    def take(self, event: ev.Event) -> None:
+        """Hand the peer an event and do what it asks, in order."""
+        peer = self.peer
+        if peer is None:
+            return
+        for effect in peer.step(event, self.now):
+            self.do(effect)
+        if self.peer is peer:
+            self.arm()
+
+    def arm(self) -> None:
+        """Set the one timer to the peer's deadline."""
+        deadline = self.peer.deadline() if self.peer else None
+        if deadline is not None and deadline != self._armed:
+            wait_s = max(0.0, deadline - self.now)
+            self.clock.at(self.clock.now + wait_s, partial(self._wake, deadline, self.life))
+        self._armed = deadline
+
+    def do(self, effect: ef.Effect) -> None:
+        """Execute one effect."""
+        network = self.network
+        match effect:
+            case ef.Train(round=round_, probes=probes):
+                took, content = self.trainer.train(round_, probes)
+                self._later(took, ev.Trained(round=round_, content=content))
+            case ef.Learn(round=round_, outcome=outcome):
+                took, metrics = self.trainer.learn(round_, outcome)
+                self._later(took, ev.Learned(round=round_, metrics=metrics))
+            case ef.Publish(topic=topic, data=data, retain=retain):
+                network.publish(self.name, topic, data, retain=retain)
+            case ef.Subscribe(neighbour=neighbour, topics=topics):
+                network.subscribe(self.name, neighbour, topics)
+            case ef.Unsubscribe(neighbour=neighbour, topics=topics):
+                network.unsubscribe(self.name, neighbour, topics)
+            case ef.Save(state=state):
+                self.save(state)
+            case ef.Report(fields=fields):
+                self.report(fields)
+            case ef.Log(level=level, event=event, fields=fields):
+                self.log(level, event, fields)
+            case ef.Finish():
+                self.finish()
+
+    def save(self, state: bytes) -> None:
+        """Make a state durable; nothing is lost where nothing fails."""
+
+    def report(self, fields: Mapping[str, object]) -> None:
+        """Take a round's record."""
+
+    def log(self, level: str, event: str, fields: Mapping[str, object]) -> None:
+        """Take a line for a person; an error in a world without faults is a bug."""
+        if level == "error":
+            raise LocalError(f"{self.name}: {event} {dict(fields)} in a mesh without faults")
+
+    def finish(self) -> None:
+        """End: the neighbours see their connections close."""
+        for neighbour in self.settings.neighbours:
+            self.network.disconnect(neighbour, self.name, lose=False)
+
+    def _later(self, seconds: float, event: ev.Event) -> None:
+        life = self.life
+
+        def happen() -> None:
+            if self.life == life:
+                self.take(event)
+
+        self.clock.at(self.clock.now + seconds, happen)
+
+    def _wake(self, deadline: float, life: int) -> None:
+        if self.life == life and self._armed == deadline:
+            self._armed = None
+            self.take(ev.Tick())
