@@ -59,8 +59,8 @@ class Members:
 
     def waited_for(self, *, unheard: bool) -> set[str]:
         """Voters that count for the quorum: the living and, early on, those yet to be heard."""
-        waited = {Life.ALIVE, Life.UNHEARD} if unheard else {Life.ALIVE}
-        return {n for n, m in self.table.items() if m.life in waited}
+        also = Life.UNHEARD if unheard else Life.ALIVE
+        return {n for n, m in self.table.items() if m.life is Life.ALIVE or m.life is also}
 
     def owing(self, round_: int, *, unheard: bool) -> set[str]:
         """Those of them whose ballot of `round_` may still come.

@@ -84,6 +84,7 @@ class Lags:
         self._low_s, self._high_s = low_s, high_s
         self._recent: deque[float] = deque(maxlen=limits.LAGS_HELD)
         self._voted = (0, 0.0)  # the last round that we voted in, and when
+        self._usual: float | None = None  # what `usual_s` last said of them
 
     def voted(self, round_: int, now: float) -> None:
         """We cast our own ballot of a round."""
@@ -94,14 +95,17 @@ class Lags:
         round_voted, at = self._voted
         if round_ >= round_voted:
             self._recent.append(now - at if round_ == round_voted else 0.0)
+            self._usual = None
 
     def usual_s(self) -> float:
         """How long after our own vote nearly every ballot has come: what is later is overdue."""
         if not self._recent:
             return self._low_s
-        middle = median(self._recent)
-        spread = median(abs(lag - middle) for lag in self._recent) * MAD_TO_SIGMA
-        return middle + LAG_SPREAD * spread
+        if self._usual is None:  # asked after every event, while ballots are few
+            middle = median(self._recent)
+            spread = median(abs(lag - middle) for lag in self._recent) * MAD_TO_SIGMA
+            self._usual = middle + LAG_SPREAD * spread
+        return self._usual
 
     def overdue_s(self) -> float:
         """How long after our own vote a missing ballot is asked for at other neighbours too."""
