@@ -260,6 +260,7 @@ class Daemon:
             await asyncio.get_running_loop().run_in_executor(None, self._store.save, body)
         except IoError as error:
             self._health.failed("save", str(error))
+            self._inbox.put(ev.Unsaved())
         else:
             self._health.fine("save")
 

@@ -65,6 +65,11 @@ class Learned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unsaved:
+    """The disk refused the last Save: what it was to cover is not covered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
     """The instant that `deadline()` named has come."""
 
@@ -75,5 +80,15 @@ class Stop:
 
 
 Event = (
-    Started | LinkUp | LinkDown | Expelled | Trusted | Received | Trained | Learned | Tick | Stop
+    Started
+    | LinkUp
+    | LinkDown
+    | Expelled
+    | Trusted
+    | Received
+    | Trained
+    | Learned
+    | Unsaved
+    | Tick
+    | Stop
 )

@@ -83,6 +83,9 @@ class Peer:
                 out = self._vote(event, now)
             case ev.Learned():
                 out = self._learned(event, now)
+            case ev.Unsaved():
+                self._covered = 0
+                out = []
             case ev.Tick():
                 out = []
             case ev.Stop():
