@@ -19,6 +19,13 @@ class Clock:
         """Let something happen at a time; what is due already happens next."""
         heapq.heappush(self._heap, (max(when, self.now), next(self._order), happen))
 
+    def until(self, when: float) -> bool:
+        """Go on to the next happening that is not later than a time; False if there is none."""
+        if self._heap and self._heap[0][0] <= when:
+            return self.tick()
+        self.now = max(self.now, when)
+        return False
+
     def tick(self) -> bool:
         """Go on to the next happening; False when nothing is left."""
         if not self._heap:

@@ -1,6 +1,6 @@
 """A host: one peer with its trainer and its disk, driven as the daemon drives it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -66,10 +66,14 @@ class Host:
         peer = self.peer
         if peer is None:
             return
-        for effect in peer.step(event, self.now):
-            self.do(effect)
+        self.execute(peer.step(event, self.now))
         if self.peer is peer:
             self.arm()
+
+    def execute(self, effects: Sequence[ef.Effect]) -> None:
+        """Execute the effects of one step, in order."""
+        for effect in effects:
+            self.do(effect)
 
     def arm(self) -> None:
         """Set the one timer to the peer's deadline."""

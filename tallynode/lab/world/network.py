@@ -25,9 +25,12 @@ class Link:
     reader: str
     outbox: str
     up: bool = False
-    session: int = 0  # counts connections
+    told: bool = False  # whether the reader knows that it is up
+    life: int = 0  # counts the reader's processes
+    session: int = 0  # counts connections and their losses
     heard_from: int = 0  # the first session of which messages still arrive
     drained: float = 0.0  # when the last message under way arrives
+    requested: float = 0.0  # when the last request under way arrives
     wanted: dict[str, None] = field(default_factory=dict)  # topics, in the order of asking
     asked: set[str] = field(default_factory=set)  # those that this session has asked for
     stalled: list[tuple[str, bytes]] | None = None  # what waits in a clogged link
@@ -106,40 +109,36 @@ class Network:
     def connect(self, reader: str, outbox: str) -> None:
         """Bring a link up; its reader hears of it when that has reached it."""
         link = self.link(reader, outbox)
-        link.up, link.stalled = True, None
+        link.up = True
         link.session += 1
-        link.asked.clear()
-        link.drained = max(
-            link.drained, self._clock.now + (self._travel.delay_s(link) or LATENCY_S)
-        )
+        link.drained = self._soon(link)
         self._clock.at(link.drained, partial(self._established, link, link.session))
 
-    def disconnect(self, reader: str, outbox: str, *, lose: bool, tell: bool = True) -> None:
-        """Take a link down.
+    def disconnect(self, reader: str, outbox: str, *, lose: bool) -> None:
+        """Take a link down; its reader hears of it.
 
         Args:
             reader: who reads.
             outbox: whose outbox it reads.
-            lose: whether what is under way is lost (no more is heard of a cut wire) or still
+            lose: whether what is under way is lost (no more is heard over a cut wire) or still
                 arrives (the kernel sends what a killed process wrote).
-            tell: whether the reader lives to hear of it.
         """
         link = self.link(reader, outbox)
-        link.up, link.stalled = False, None
-        for topic in link.wanted:
-            self._readers.get((outbox, topic), {}).pop(link, None)
-        for topic in link.asked:
-            self._readers.get((outbox, topic), {}).pop(link, None)
-        link.session += 1
+        told = link.told
+        self._drop(link)
         if lose:
-            link.heard_from, link.drained = link.session, self._clock.now
-        if tell:
-            delay = self._travel.delay_s(link) or LATENCY_S
-            link.drained = max(link.drained, self._clock.now + delay)
-            down = ev.LinkDown(neighbour=outbox)
-            self._clock.at(link.drained, partial(self._arrive, link, link.session, down))
-        else:
-            link.wanted.clear()
+            link.heard_from = link.session
+        if told:
+            link.drained = self._soon(link)
+            self._clock.at(link.drained, partial(self._lost, link, link.life))
+
+    def abandon(self, reader: str, outbox: str) -> None:
+        """The reader's process ended: it hears nothing more, and its next life asks anew."""
+        link = self.link(reader, outbox)
+        self._drop(link)
+        link.wanted.clear()
+        link.life += 1
+        link.heard_from, link.drained = link.session, self._clock.now
 
     def clog(self, reader: str, outbox: str) -> None:
         """Let what is sent over a link wait."""
@@ -158,14 +157,30 @@ class Network:
         """The process that owned an outbox ended: nothing of it is retained."""
         self._retained.pop(outbox, None)
 
+    def _drop(self, link: Link) -> None:
+        for topic in link.asked:
+            self._readers.get((link.outbox, topic), {}).pop(link, None)
+        link.asked.clear()
+        link.up, link.told, link.stalled = False, False, None
+        link.session += 1
+
     # -- on the way -----------------------------------------------------------------------------
+
+    def _soon(self, link: Link) -> float:
+        """When what both ends must know is known, behind all that is under way."""
+        return max(link.drained, self._clock.now + (self._travel.delay_s(link) or LATENCY_S))
 
     def _established(self, link: Link, session: int) -> None:
         if session != link.session:
             return
+        link.told = True
         self._deliver(link.reader, ev.LinkUp(neighbour=link.outbox))
         if session == link.session:
             self._ask(link, tuple(link.wanted))
+
+    def _lost(self, link: Link, life: int) -> None:
+        if link.life == life:
+            self._deliver(link.reader, ev.LinkDown(neighbour=link.outbox))
 
     def _ask(self, link: Link, topics: Sequence[str]) -> None:
         new = [topic for topic in topics if topic not in link.asked]
@@ -179,12 +194,13 @@ class Network:
         if not delay:
             do()
             return
+        link.requested = max(link.requested, self._clock.now + delay)
 
         def reached() -> None:
             if link.session == session:
                 do()
 
-        self._clock.at(self._clock.now + delay, reached)
+        self._clock.at(link.requested, reached)
 
     def _serve(self, link: Link, topics: Sequence[str]) -> None:
         retained = self._retained.get(link.outbox, {})
