@@ -145,7 +145,10 @@ class Peer:
         ]
 
     def _train(self, round_: int, now: float) -> list[ef.Effect]:
-        self.hearing.round = max(round_, self._ahead(now))
+        ahead = self._ahead(now)
+        if ahead >= round_ + BEHIND_ROUNDS:  # long away: train with them, vote with them
+            ahead = min(ahead + 1, self._last_round())
+        self.hearing.round = max(round_, ahead)
         self._round_started = now
         return [ef.Train(round=self.round, probes=self._probes())]
 

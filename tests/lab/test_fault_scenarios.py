@@ -4,6 +4,7 @@ import pytest
 
 from tallynode.lab.faults import scenarios
 from tallynode.lab.faults.judge import Violation
+from tallynode.lab.faults.scenarios import ENDLESS, plan_for, rounds_of, up
 from tallynode.protocol import effects as ef
 from tallynode.protocol.peer import Peer
 
@@ -60,3 +61,27 @@ def test_a_day_of_growth_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Peer, "_close", keep)
     with pytest.raises(Violation, match="grows"):
         list(scenarios.day(hours=12, n=3))
+
+
+@pytest.mark.parametrize("kind", ["ring", "complete"])
+def test_a_peer_away_for_a_hundred_rounds_is_back_within_one(kind: str) -> None:
+    """It votes in the round that the others are in, within one round's time of being linked."""
+    plan = plan_for(kind, 6, rounds=ENDLESS)
+    mesh = up(plan)
+    away = plan.names[3]
+    mesh.run(5 * plan.round_s, lambda: False)
+    mesh.kill(away, power=False)
+    left = max(rounds_of(mesh).values())
+    mesh.run(1e6, lambda: min(rounds_of(mesh).values()) >= left + 100)
+    mesh.start(away)
+    links = [mesh.network.link(*wire) for wire in mesh.wires if away in wire]
+    mesh.run(1e6, lambda: all(link.told for link in links))
+    current = max(round_ for name, round_ in rounds_of(mesh).items() if name != away)
+    mesh.run(mesh.clock.now + 1.1 * plan.round_s, lambda: False)  # the slowest training
+    peer = mesh.machines[away].peer
+    assert peer is not None
+    assert peer.hearing.box.get(away, current) is not None
+    mesh.run(mesh.clock.now + 3 * plan.round_s, lambda: False)
+    for machine in mesh.machines.values():
+        reports = {fields["round"]: fields for fields in machine.reports}
+        assert [reports[current + later]["voters"] for later in (1, 2)] == [6, 6]
