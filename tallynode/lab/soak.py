@@ -29,6 +29,7 @@ class Sample:
 
     t_s: float
     rss_mib: float
+    own_mib: float  # of it what is not mapped from files: no library that was merely touched
     fds: int
     threads: int
     tasks: int
@@ -47,7 +48,8 @@ class Trend:
     peer: str
     rounds: int
     cpu_share: float
-    slope_mib_h: float
+    slope_mib_h: float  # of resident memory
+    own_slope_mib_h: float
     rss_mib: tuple[float, float]
     fds: tuple[float, float]
     threads: tuple[float, float]
@@ -109,10 +111,11 @@ def soak(
 
 def _look(of: _Watched, now: float) -> Sample:
     with of.process.oneshot():
-        times = of.process.cpu_times()
+        times, memory = of.process.cpu_times(), of.process.memory_info()
         return Sample(
             t_s=now,
-            rss_mib=of.process.memory_info().rss / MIB,
+            rss_mib=memory.rss / MIB,
+            own_mib=(memory.rss - memory.shared) / MIB,
             fds=of.process.num_fds(),
             threads=of.process.num_threads(),
             tasks=of.tasks,
@@ -128,7 +131,10 @@ def trend(peer: str, samples: Sequence[Sample], warm_up_s: float) -> Trend:
     if not quarter:
         raise TallynodeError(f"{peer}: too few samples after a warm-up of {warm_up_s:g} s")
     first, last = warm[0], warm[-1]
-    line = statistics.linear_regression([s.t_s for s in warm], [s.rss_mib for s in warm])
+
+    def slope(what: Callable[[Sample], float]) -> float:
+        line = statistics.linear_regression([s.t_s for s in warm], [what(s) for s in warm])
+        return line.slope * HOUR_S
 
     def pair(what: Callable[[Sample], float]) -> tuple[float, float]:
         early, late = warm[:quarter], warm[-quarter:]
@@ -138,7 +144,8 @@ def trend(peer: str, samples: Sequence[Sample], warm_up_s: float) -> Trend:
         peer=peer,
         rounds=last.rounds - first.rounds,
         cpu_share=(last.cpu_s - first.cpu_s) / (last.t_s - first.t_s),
-        slope_mib_h=line.slope * HOUR_S,
+        slope_mib_h=slope(lambda s: s.rss_mib),
+        own_slope_mib_h=slope(lambda s: s.own_mib),
         rss_mib=pair(lambda s: s.rss_mib),
         fds=pair(lambda s: s.fds),
         threads=pair(lambda s: s.threads),
