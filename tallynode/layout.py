@@ -35,11 +35,11 @@ class Layout:
         loose = [n for n, of in self.neighbours.items() if len(of) == 1 and n not in two]
         pieces = [piece for piece in self._pieces() if len(piece) > 1]
         said = {
-            "hear nobody: there is nothing to tally, they learn from private data alone": alone,
-            "hear one peer only: two ballots cannot tell who is right where they differ": two,
-            "have one neighbour only: where that one falls out, they are alone": loose,
+            ("hear", "nobody: nothing to tally, private data is all there is to learn from"): alone,
+            ("hear", "one peer only: two ballots cannot tell who is right where they differ"): two,
+            ("have", "one neighbour only: where that one falls out, nobody is heard"): loose,
         }
-        found = [f"{_list(names)} {what}" for what, names in said.items() if names]
+        found = [_says(names, *words) for words, names in said.items() if names]
         if len(pieces) > 1:
             parts = "; ".join(map(_list, pieces))
             found.append(f"the graph is in pieces, each tallies on its own: {parts}")
@@ -58,6 +58,11 @@ def edgeless(mesh: Mesh) -> Mesh:
     """The same peers without any exchange."""
     alone = mesh.graph.model_copy(update={"kind": "custom", "edges": ()})
     return mesh.model_copy(update={"graph": alone})
+
+
+def _says(names: list[str], verb: str, what: str) -> str:
+    singular = {"hear": "hears", "have": "has"}[verb]
+    return f"{_list(names)} {verb if len(names) > 1 else singular} {what}"
 
 
 def _list(names: list[str]) -> str:

@@ -18,7 +18,7 @@ def laid_out(**changes: Any) -> Layout:
     [
         ("ring", "all", []),
         ("complete", 1, []),
-        ({"edges": [["a", "b"], ["b", "c"], ["c", "a"]]}, "all", ["d hear nobody"]),
+        ({"edges": [["a", "b"], ["b", "c"], ["c", "a"]]}, "all", ["d hears nobody"]),
         ({"edges": [["a", "b"], ["c", "d"]]}, "all", ["a, b, c, d hear one", "in pieces"]),
         ("star", "all", ["b, c, d have one neighbour only"]),
         ("star", 1, ["b, c, d hear one peer only"]),

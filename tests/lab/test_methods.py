@@ -1,0 +1,51 @@
+"""The methods that votes are compared with: the same peers, and their bytes counted as theirs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tallynode.config import Mesh
+from tallynode.lab.virtual import run_virtual
+
+ROUNDS = 12
+SMALL = {
+    "mesh": "small",
+    "peers": 4,
+    "graph": "ring",
+    "task": {"probes": {"count": 200}, "partition": {"dirichlet": 0.3, "per_peer": 60}},
+    "rounds": {"count": ROUNDS},
+}
+
+
+def last_lines(**method: Any) -> dict[str, Mapping[str, Any]]:
+    """The last record of each peer."""
+    last: dict[str, Mapping[str, Any]] = {}
+    run_virtual(
+        Mesh.model_validate({**SMALL, "method": method}),
+        lambda line: last.update({line["peer"]: line}),
+    )
+    return last
+
+
+@pytest.mark.parametrize(("bits", "least", "most"), [(0, 8000, 8100), (4, 80, 400)])
+def test_soft_labels_are_learnt_from(bits: int, least: int, most: int) -> None:
+    """Each peer publishes four soft ballots a round, its own and relays; the mean is good."""
+    last = last_lines(name="fd", bits=bits)
+    for line in last.values():
+        bytes_ = line["payload_bytes"]
+        assert bytes_["ballot"] == bytes_["delta"] == 0
+        assert least < bytes_["soft"] / (ROUNDS * 4) < most
+        assert line["tally_accuracy"] > 0.6
+        assert line["tally"] is None
+    assert sum(line["accuracy"] for line in last.values()) / 4 > 0.5
+
+
+def test_averaged_models_are_one_model() -> None:
+    """After the last round every peer holds the same parameters, at four bytes each."""
+    last = last_lines(name="fedavg")
+    assert len({line["accuracy"] for line in last.values()}) == 1
+    for line in last.values():
+        assert 4 * 4810 < line["payload_bytes"]["delta"] / (ROUNDS * 4) < 4 * 4810 + 40
+        assert line["tally_accuracy"] is None
+        assert line["agreement"] is None

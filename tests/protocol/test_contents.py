@@ -1,0 +1,149 @@
+"""What ballots of other methods hold: the same back, sums in any order, nothing hostile in."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tallynode.protocol.ballots import BallotBox
+from tallynode.protocol.coding import DecodeError
+from tallynode.protocol.coding.ballot import Coding, MissingReference
+from tallynode.protocol.contents import Contents, contents_of
+from tallynode.protocol.contents.parameters import Average
+from tallynode.protocol.contents.soft import SoftConsensus
+from tallynode.protocol.settings import PeerSettings
+
+PROBES = np.arange(6)
+
+
+def made(method: str, **changes: Any) -> tuple[Contents, BallotBox]:
+    """The contents of a peer `a` that hears `b`, and its box."""
+    fields: dict[str, Any] = {
+        "mesh": "m",
+        "name": "a",
+        "reach": {"b": ("b",)},
+        "hops": 1,
+        "classes": 3,
+        "probes": 6,
+        "per_round": None,
+        "probe_digest": bytes(8),
+        "method": method,
+        "seed": 1,
+        "parameters": 5 if method == "fedavg" else 0,
+    }
+    box = BallotBox(0)
+    return contents_of(PeerSettings(**(fields | changes)), box), box
+
+
+def soft(seed: int) -> np.ndarray:
+    """(6, 3) float32 probabilities."""
+    values = np.random.default_rng(seed).random((6, 3)) + 0.01
+    return (values / values.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("bits", [0, 1, 4])
+def test_soft_labels_come_back_as_they_were_sent(bits: int) -> None:
+    """Alone at first, then against the round before; who asks gets one that stands alone."""
+    sender, sent = made("fd", bits=bits)
+    receiver, got = made("fd", bits=bits)
+    late, _ = made("fd", bits=bits)
+    for number in (1, 2):
+        held = sender.encode(number, soft(number))
+        sent.put("a", number, held)
+        read = receiver.decode("a", number, held.coding, held.coded)
+        got.put("a", number, read)
+        assert np.array_equal(read.content, held.content)
+    if bits > 1:  # at one bit they are votes, and may be shorter alone
+        with pytest.raises(MissingReference):
+            late.decode("a", 2, held.coding, held.coded)
+    ((number, coding, coded),) = receiver.chain("a", 2)
+    assert number == 2
+    assert np.array_equal(late.decode("a", 2, coding, coded).content, held.content)
+    assert sender.chain("a", 9) == []
+
+
+def test_soft_labels_finer_than_agreed_are_refused() -> None:
+    """A peer of another mesh file is told so."""
+    fine, _ = made("fd", bits=8)
+    coarse, _ = made("fd", bits=2)
+    held = fine.encode(1, soft(1))
+    with pytest.raises(DecodeError, match="soft labels of 8 bits, not 2"):
+        coarse.decode("b", 1, held.coding, held.coded)
+
+
+def test_parameters_come_back_as_they_were_sent() -> None:
+    """Every model stands alone, at four bytes a parameter."""
+    sender, box = made("fedavg")
+    values = np.array([1, -2, 3.5, 0, 1e-9], dtype=np.float32)
+    held = sender.encode(1, values)
+    box.put("a", 1, held)
+    assert len(held.coded) == 20
+    assert np.array_equal(sender.decode("a", 1, held.coding, held.coded).content, values)
+    assert sender.chain("a", 1) == [(1, Coding.FLOATS, held.coded)]
+    assert sender.chain("b", 1) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "coding", "data"),
+    [
+        ("fedavg", Coding.FLOATS, bytes(19)),
+        ("fedavg", Coding.FLOATS, np.full(5, np.nan, dtype="<f4").tobytes()),
+        ("fedavg", Coding.PACKED, bytes(20)),
+        ("fd", Coding.PACKED, bytes(3)),
+        ("fd", Coding.SOFT, b""),
+        ("tally", Coding.SOFT, bytes(3)),
+        ("tally", Coding.FLOATS, bytes(20)),
+    ],
+)
+def test_what_is_not_of_this_method_is_refused(method: str, coding: Coding, data: bytes) -> None:
+    """One kind of error, whatever the bytes."""
+    contents, _ = made(method)
+    with pytest.raises(DecodeError):
+        contents.decode("b", 1, coding, data)
+
+
+@given(st.sampled_from(["fd", "fedavg", "tally"]), st.sampled_from(Coding), st.binary(max_size=90))
+def test_any_bytes_are_a_content_or_refused(method: str, coding: Coding, data: bytes) -> None:
+    """Decoders of all kinds raise nothing but DecodeError."""
+    contents, _ = made(method, bits=3)
+    try:
+        held = contents.decode("b", 1, coding, data)
+    except DecodeError:
+        return
+    assert len(held.content) == (5 if method == "fedavg" else 6)
+
+
+@pytest.mark.parametrize(
+    ("method", "content"),
+    [
+        ("fd", soft),
+        ("fedavg", lambda seed: np.random.default_rng(seed).random(5, dtype=np.float32)),
+    ],
+)
+def test_the_mean_is_the_same_in_any_order(
+    method: str, content: Callable[[int], np.ndarray]
+) -> None:
+    """Floats are added in the order of the names; one alone says nothing new."""
+    contents, _ = made(method)
+    given_ = {name: content(seed) for seed, name in enumerate("abcde")}
+    turned = dict(reversed(given_.items()))
+    one, other = (contents.outcome(1, of, 0, PROBES) for of in (given_, turned))
+    what = "posterior" if method == "fd" else "values"
+    assert isinstance(one, SoftConsensus | Average)
+    assert getattr(one, what).tobytes() == getattr(other, what).tobytes()
+    assert getattr(one, what) == pytest.approx(np.mean(list(given_.values()), axis=0), abs=1e-6)
+    assert contents.outcome(1, {"a": given_["a"]}, 0, PROBES) is None
+
+
+@pytest.mark.parametrize("method", ["tally", "fd", "fedavg"])
+def test_a_saved_content_is_restored(method: str) -> None:
+    """What a crash must not lose comes back without any reference; damage is noticed."""
+    contents, _ = made(method, bits=3)
+    values = {"tally": np.array([0, 1, 2, 2, 1, 0]), "fd": soft(1), "fedavg": np.ones(5)}[method]
+    body = contents.alone(values)
+    assert contents.restore(body) == pytest.approx(values)
+    with pytest.raises(DecodeError):
+        contents.restore(body[:-1])
