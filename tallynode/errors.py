@@ -46,7 +46,8 @@ class LocalError(TallynodeError):
 class RemoteError(Exception):
     """A peer's bad message: dropped, counted against that peer, and the mesh carries on."""
 
-    def __init__(self, peer: str, why: str) -> None:
+    def __init__(self, peer: str, why: str, *, differs: bool = False) -> None:
         super().__init__(f"{peer}: {why}")
         self.peer = peer
         self.why = why
+        self.differs = differs  # it is set up otherwise than this peer, and means no harm

@@ -2,6 +2,9 @@
 
 MESSAGE_BYTES_MAX = 262_144  # bytes a message; a hostile broker announcing 250 MB is cut off here
 BALLOT_BYTES_MAX = MESSAGE_BYTES_MAX - 256  # bytes of coded votes, the head left room
+SIGNATURE_BYTES = 64  # of Ed25519
+PUBLIC_KEY_BYTES = 32  # of Ed25519
+DIGEST_BYTES = 32  # of a ballot's content, under its signature
 NAME_BYTES_MAX = 32  # bytes of a mesh or peer name; bounds topics and log lines
 PEERS_MAX = 256  # peers a mesh; bounds every table that is kept by origin
 HOPS_MAX = 255  # edges a ballot may travel; a forged hop count cannot circle for ever

@@ -1,5 +1,7 @@
 """What peers tell each other: who I am (retained, rarely sent), how I voted, and what I lack.
 
+Where ballots are signed, also by which key, and who has signed two ballots for one round.
+
 A Hello is read only from the neighbour whose outbox it stands in. A Ballot may have travelled: its
 `origin` voted, and whoever published it is only the relay.
 """
@@ -51,11 +53,14 @@ class Ballot:
     hops_left: int  # edges that it may still travel
     coding: Coding
     body: bytes
+    signature: bytes = b""  # the origin's, where peers are pinned and ballots travel
 
     def __post_init__(self) -> None:
         _check_name(self.origin)
         if not 1 <= self.round <= limits.ROUND_MAX:
             raise LocalError(f"round {self.round} is out of range")
+        if len(self.signature) not in (0, limits.SIGNATURE_BYTES):
+            raise LocalError(f"a signature of {len(self.signature)} bytes")
         if not 0 <= self.hops_left <= limits.HOPS_MAX:
             raise LocalError(f"{self.hops_left} hops are out of range")
 
@@ -71,3 +76,49 @@ class Ask:
         _check_name(self.origin)
         if not 1 <= self.round <= limits.ROUND_MAX:
             raise LocalError(f"round {self.round} is out of range")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """The public key by which an origin signs; its hash is the ID that is pinned for it."""
+
+    origin: str
+    public_key: bytes
+
+    def __post_init__(self) -> None:
+        _check_name(self.origin)
+        if len(self.public_key) != limits.PUBLIC_KEY_BYTES:
+            raise LocalError(f"a public key of {len(self.public_key)} bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signed:
+    """What a signature stands under: the digest of a ballot's content."""
+
+    digest: bytes
+    signature: bytes
+
+    def __post_init__(self) -> None:
+        sizes = (len(self.digest), len(self.signature))
+        if sizes != (limits.DIGEST_BYTES, limits.SIGNATURE_BYTES):
+            raise LocalError(f"a digest and a signature of {sizes} bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """An origin has signed two different ballots for one round; whoever has its key can check."""
+
+    origin: str
+    round: int
+    first: Signed
+    second: Signed
+
+    def __post_init__(self) -> None:
+        _check_name(self.origin)
+        if not 1 <= self.round <= limits.ROUND_MAX:
+            raise LocalError(f"round {self.round} is out of range")
+        if self.first.digest == self.second.digest:
+            raise LocalError("one and the same ballot twice proves nothing")
+
+
+Message = Ballot | Hello | Ask | Key | Proof
