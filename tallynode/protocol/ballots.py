@@ -17,6 +17,7 @@ class Held:
     coding: Coding
     coded: bytes
     content: np.ndarray  # votes (n,) uint8 or uint16; in other methods what stands for them
+    signature: bytes = b""  # its origin's, over the content
 
 
 @dataclass(slots=True)

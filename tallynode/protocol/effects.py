@@ -58,6 +58,22 @@ class Unsubscribe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """Keep a retained message of this peer's outbox; a restarted Peer gets it back."""
+
+    topic: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shun:
+    """Part from a neighbour, and for so long neither connect to it nor let it in."""
+
+    neighbour: str
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """A round is over: one line of the run's records."""
 
@@ -78,4 +94,6 @@ class Finish:
     """Nothing more will happen: the process may end."""
 
 
-Effect = Train | Learn | Save | Publish | Subscribe | Unsubscribe | Report | Log | Finish
+Effect = (
+    Train | Learn | Save | Publish | Subscribe | Unsubscribe | Keep | Shun | Report | Log | Finish
+)

@@ -15,15 +15,21 @@ from tallynode.protocol import wire
 from tallynode.protocol.ballots import BallotBox, Held
 from tallynode.protocol.catching_up import CatchingUp
 from tallynode.protocol.coding import DecodeError
-from tallynode.protocol.coding.ballot import Coding, MissingReference
+from tallynode.protocol.coding.ballot import MissingReference
 from tallynode.protocol.contents import contents_of
 from tallynode.protocol.counters import Counters
 from tallynode.protocol.gossip import Gossip, Seen
-from tallynode.protocol.limits import COMPLAINTS_MAX, REASON_CHARS_MAX
+from tallynode.protocol.greetings import Greetings
+from tallynode.protocol.manners import Manners
 from tallynode.protocol.members import Members
-from tallynode.protocol.messages import Ask, Ballot, Hello, State
+from tallynode.protocol.messages import Ask, Ballot, Hello, Key, Proof, State
 from tallynode.protocol.rounds import Lags
 from tallynode.protocol.settings import PeerSettings
+from tallynode.protocol.signing import Signatures, Signer
+from tallynode.protocol.speaking import Speaking
+from tallynode.protocol.vouching import Vouching
+
+AUDIT_ROUNDS = 4  # rounds between two audits; each costs some copies of one ballot
 
 
 class Hearing:
@@ -31,63 +37,53 @@ class Hearing:
 
     Args:
         settings: this peer's view of the mesh.
+        signer: this peer's key, and those of others; None: peers are not pinned.
     """
 
-    def __init__(self, settings: PeerSettings) -> None:
+    def __init__(self, settings: PeerSettings, signer: Signer | None = None) -> None:
         self._settings = settings
         self.counters = Counters(settings.payload)
+        self.speaking = Speaking(settings, self.counters)
+        self.signatures = Signatures(settings, signer)
+        self.manners = Manners(settings)
         self.gossip = Gossip(settings.name, settings.reach)
         self.members = Members.of(settings.voters)
+        self.greetings = Greetings(settings, self.members)
         self.box = BallotBox(settings.rounds.staleness if settings.per_round is None else 0)
         self.contents = contents_of(settings, self.box)
+        self.vouching = Vouching(settings, self.signatures, self.speaking, self.members, self.box)
         self.catching_up = CatchingUp()
         self.lags = Lags(settings.rounds.deadline_min_s, settings.rounds.deadline_max_s)
+        self.voted = 0  # the latest round in which the mesh has heard this peer vote
         self.round = 0  # this peer's own; older ballots than its staleness allows are not kept
-        self._states: dict[str, State] = {}  # of neighbours, as they say
         self._expelled: set[str] = set()  # voters; a relay of theirs is at no fault
-        self._mismatched: set[str] = set()  # neighbours whose votes cannot count here
-        self._complaints: set[tuple[str, str]] = set()  # said once, counted always
 
     def running_neighbours(self) -> list[str]:
-        """Linked neighbours that have not said that they are done, and may need to hear us."""
-        running = State.RUNNING
-        return [n for n in self.gossip.linked if self._states.get(n, running) is running]
+        """Linked neighbours that may still need to hear us."""
+        return self.greetings.running(self.gossip.linked)
 
-    def hello(self, state: State) -> ef.Effect:
-        """Announce what must agree, and what this peer is doing."""
-        mine = self._settings
-        hello = Hello(
-            mesh=mine.mesh,
-            origin=mine.name,
-            probe_digest=mine.probe_digest,
-            classes=mine.classes,
-            per_round=mine.per_round or mine.probes,
-            method=mine.said,
-            state=state,
-        )
-        data = wire.encode_hello(hello)
-        self.counters.control += len(data)
-        return ef.Publish(topic=wire.HELLO_TOPIC, data=data)
+    def greet(self, kept: Mapping[str, bytes]) -> list[ef.Effect]:
+        """Say who this peer is, and what it was told in an earlier life."""
+        return [*self.vouching.introduce(kept), self.speaking.hello(State.RUNNING)]
 
     def link_up(self, neighbour: str) -> list[ef.Effect]:
         """A neighbour's outbox is in reach: read there what can come through it."""
         if neighbour not in self._settings.reach:
             raise LocalError(f"{neighbour} is no neighbour of {self._settings.name}")
-        topics = [wire.ballot_topic(origin) for origin in self.gossip.link_up(neighbour)]
+        origins, name = self.gossip.link_up(neighbour), self._settings.name
+        addressed = (wire.HELLO_TOPIC, wire.ask_topic(name), wire.answer_topic(name))
+        topics = [*self.vouching.topics(origins), *map(wire.ballot_topic, origins)]
+        if self.signatures.used:  # the mesh may remember a vote of ours that our disk has lost
+            topics.append(wire.ballot_topic(name))
         return [
             ef.Log(level="info", event="linked", fields={"neighbour": neighbour}),
-            ef.Subscribe(neighbour=neighbour, topics=(*self._addressed(), *topics)),
+            ef.Subscribe(neighbour=neighbour, topics=(*addressed, *topics)),
         ]
-
-    def _addressed(self) -> tuple[str, ...]:
-        """Topics of a neighbour's outbox that are for everyone, or for this peer."""
-        name = self._settings.name
-        return wire.HELLO_TOPIC, wire.ask_topic(name), wire.answer_topic(name)
 
     def link_down(self, neighbour: str) -> list[ef.Effect]:
         """It is not any more: read elsewhere what came through it."""
         self.members.gone(neighbour)
-        left = self._states.pop(neighbour, State.RUNNING)
+        left = self.greetings.forget(neighbour)
         level = "warning" if left is State.RUNNING else "info"
         log = ef.Log(level=level, event="link lost", fields={"neighbour": neighbour})
         self.catching_up.forget(neighbour)
@@ -105,72 +101,60 @@ class Hearing:
         if origin not in self._expelled:
             return []
         self._expelled.remove(origin)
-        return [ef.Log(level="info", event="trusted", fields={"voter": origin})]
+        return [
+            ef.Log(level="info", event="trusted", fields={"voter": origin}),
+            *self.vouching.pass_on(origin),
+        ]
 
     def receive(self, event: ev.Received, now: float) -> list[ef.Effect]:
         """Take a message in, or refuse and count it."""
-        mine = self._settings
+        neighbour = event.neighbour
+        if self.manners.shuns(neighbour, now):
+            self.counters.refused += 1
+            return []
         try:
-            message = wire.decode(event.data, event.neighbour, mine.mesh, mine.probe_digest)
-            if isinstance(message, Hello):
-                self.counters.received_control += len(event.data)
-                return self._hear_hello(event.neighbour, message)
-            if isinstance(message, Ask):
-                self.counters.received_control += len(event.data)
-                return self._hear_ask(event.neighbour, message)
-            if message.origin in self._expelled:
-                return []
-            if event.topic == wire.answer_topic(mine.name):
-                return self._hear_answer(event.neighbour, message, len(event.data), now)
-            if event.topic != wire.ballot_topic(message.origin):
-                raise RemoteError(event.neighbour, f"sent a ballot on topic {event.topic[:40]!r}")
-            return self._hear_ballot(event.neighbour, message, len(event.data), now)
+            self.manners.admit(neighbour, event.topic, len(event.data), now)
+            return self._hear(event, now)
         except RemoteError as error:
             self.counters.refused += 1
-            return self._complain(error.peer, error.why)
+            return self.manners.refuse(neighbour, error, now)
 
-    def _complain(self, peer: str, why: str) -> list[ef.Effect]:
-        """Say what is wrong with a peer's messages, once for each peer and reason."""
-        why = why[:REASON_CHARS_MAX]
-        if (peer, why) in self._complaints or len(self._complaints) >= COMPLAINTS_MAX:
+    def _hear(self, event: ev.Received, now: float) -> list[ef.Effect]:
+        mine, neighbour, size = self._settings, event.neighbour, len(event.data)
+        message = wire.decode(event.data, neighbour, mine.mesh, mine.probe_digest)
+        if not isinstance(message, Ballot):
+            self.counters.received_control += size
+        match message:
+            case Hello():
+                self.greetings.hear(neighbour, message)
+                return []
+            case Ask():
+                return self._hear_ask(neighbour, message)
+            case Key() | Proof():
+                return self.vouching.hear(neighbour, message)
+        if message.origin in self._expelled or self.signatures.has_voted_twice(message.origin):
             return []
-        self._complaints.add((peer, why))
-        return [ef.Log(level="error", event="refused", fields={"peer": peer, "why": why})]
-
-    def _hear_hello(self, neighbour: str, hello: Hello) -> list[ef.Effect]:
-        if hello.origin != neighbour:
-            raise RemoteError(neighbour, f"says that it is {hello.origin}")
-        mine = self._settings
-        pairs = {
-            "mesh": (hello.mesh, mine.mesh),
-            "probe set or class list": (hello.probe_digest.hex(), mine.probe_digest.hex()),
-            "number of classes": (hello.classes, mine.classes),
-            "probes a round": (hello.per_round, mine.per_round or mine.probes),
-            "method": (hello.method, mine.said),
-        }
-        differing = [f"{what} ({a}, ours {b})" for what, (a, b) in pairs.items() if a != b]
-        if differing:
-            self._mismatched.add(neighbour)
-            self.members.gone(neighbour)
-            raise RemoteError(
-                neighbour, "votes do not count here, it differs in " + ", ".join(differing)
-            )
-        self._mismatched.discard(neighbour)
-        self._states[neighbour] = hello.state
-        if hello.state is State.LEAVING:
-            self.members.gone(neighbour)
-        return []
+        if event.topic == wire.answer_topic(mine.name):
+            return self._hear_answer(neighbour, message, size, now)
+        if event.topic != wire.ballot_topic(message.origin):
+            raise RemoteError(neighbour, f"sent a ballot on topic {event.topic[:40]!r}")
+        heard = self._hear_ballot(neighbour, message, size, now)
+        if message.origin == mine.name:  # once is enough
+            heard.append(ef.Unsubscribe(neighbour=neighbour, topics=(event.topic,)))
+        return heard
 
     def _hear_ballot(self, sender: str, ballot: Ballot, size: int, now: float) -> list[ef.Effect]:
         origin, round_ = ballot.origin, ballot.round
-        if origin not in self.members.table:
-            raise RemoteError(sender, f"sent a ballot of {origin}, which has no vote here")
-        if origin in self._mismatched:
-            raise RemoteError(origin, "voted although it differs")
+        own = origin == self._settings.name and self.signatures.used
+        if origin not in self.members.table and not own:
+            why = f"sent a ballot of {origin}, which has no vote here"
+            raise RemoteError(sender, why, differs=True)
+        if self.greetings.differs(origin):
+            raise RemoteError(origin, "voted although it differs", differs=True)
         known = self.box.get(origin, round_)
-        if known and not self._same(known, ballot):
-            raise RemoteError(origin, f"cast two different ballots (the later came by {sender})")
-        newest = round_ > self.members.table[origin].latest
+        if known and (other := self._otherwise(known, ballot)):
+            return self._hear_second(sender, ballot, known, other)
+        newest = own or round_ > self.members.table[origin].latest
         too_old = round_ < self.round - self._settings.rounds.staleness
         if known or (too_old and not newest):
             self.counters.received_duplicate += size
@@ -182,25 +166,41 @@ class Hearing:
         except MissingReference:
             return self._ask(sender, ballot, size)
         except DecodeError as error:
-            raise RemoteError(
-                sender, f"sent a ballot of {origin} that is damaged: {error}"
-            ) from error
+            why = f"sent a ballot of {origin} that is damaged: {error}"
+            raise RemoteError(sender, why) from error
         self.counters.received_ballot += size
         return self._accept(sender, ballot, held, now)
 
-    def _same(self, known: Held, ballot: Ballot) -> bool:
-        """Whether a ballot says what is known; one that cannot be read here proves nothing."""
+    def _otherwise(self, known: Held, ballot: Ballot) -> Held | None:
+        """What a ballot says, if not what is known; one that cannot be read here says nothing."""
         if (known.coding, known.coded) == (ballot.coding, ballot.body):
-            return True
+            return None
         try:
             again = self.contents.decode(ballot.origin, ballot.round, ballot.coding, ballot.body)
         except DecodeError:
-            return True
-        return bool((again.content == known.content).all())
+            return None
+        return None if (again.content == known.content).all() else again
+
+    def _hear_second(
+        self, sender: str, ballot: Ballot, known: Held, other: Held
+    ) -> list[ef.Effect]:
+        """An origin has cast two ballots, or the sender has forged one."""
+        self.signatures.check(sender, ballot, other.content)
+        if not self.signatures.used:
+            why = f"cast two different ballots (the later came by {sender})"
+            raise RemoteError(ballot.origin, why)
+        proof = self.signatures.contradiction(ballot, other.content, known.signature, known.content)
+        return self.vouching.hear(sender, proof)
 
     def _accept(self, sender: str, ballot: Ballot, held: Held, now: float) -> list[ef.Effect]:
-        """Count a ballot and pass it on, in the bytes in which it came."""
+        """Count a ballot and pass it on, in the bytes in which it came, if its origin signed it."""
+        self.signatures.check(sender, ballot, held.content)
+        held = replace(held, signature=ballot.signature)
         origin, round_ = ballot.origin, ballot.round
+        if origin == self._settings.name:
+            self.voted = max(self.voted, round_)
+            self.catching_up.done(origin, round_)
+            return []
         newest = round_ > self.members.table[origin].latest
         self.box.put(origin, round_, held)
         self.members.heard(origin, round_)
@@ -218,21 +218,21 @@ class Hearing:
         self.counters.received_ballot += size
         if not self.catching_up.wants(sender, ballot):
             return []
-        ask = Ask(origin=ballot.origin, round=ballot.round)
-        data = wire.encode_ask(ask, self._settings.mesh)
-        self.counters.control += len(data)
-        return [ef.Publish(topic=wire.ask_topic(sender), data=data, retain=False)]
+        return [self.speaking.ask(sender, Ask(origin=ballot.origin, round=ballot.round))]
 
     def _hear_ask(self, sender: str, ask: Ask) -> list[ef.Effect]:
         if ask.origin != self._settings.name and ask.origin not in self.members.table:
-            raise RemoteError(sender, f"asked for ballots of {ask.origin}, which has no vote here")
+            why = f"asked for ballots of {ask.origin}, which has no vote here"
+            raise RemoteError(sender, why, differs=True)
         if not self.catching_up.may_answer(sender, ask):
             return []
-        topic = wire.answer_topic(sender)
-        return [
-            self._publish(topic, ask.origin, round_, 0, (coding, coded), retain=False)
-            for round_, coding, coded in self.contents.chain(ask.origin, ask.round)
-        ]
+        out = []
+        for round_, coding, coded in self.contents.chain(ask.origin, ask.round):
+            held = self.box.get(ask.origin, round_)
+            if held is not None:
+                again = replace(held, coding=coding, coded=coded)
+                out.append(self.speaking.answer(sender, _ballot(ask.origin, round_, 0, again)))
+        return out
 
     def _hear_answer(self, sender: str, answer: Ballot, size: int, now: float) -> list[ef.Effect]:
         """Take in a ballot that leads to one that waits, and see whether that can be read now."""
@@ -243,47 +243,55 @@ class Hearing:
         try:
             held = self.contents.decode(answer.origin, answer.round, answer.coding, answer.body)
             if answer.round == waiting.round:
-                as_sent = replace(held, coding=waiting.coding, coded=waiting.body)
-                return self._accept(sender, waiting, as_sent, now)
-            if self.box.get(answer.origin, answer.round) is None:
+                if not self.signatures.used:  # else only what was read, and so checked, goes on
+                    held = replace(held, coding=waiting.coding, coded=waiting.body)
+                answer = replace(answer, hops_left=waiting.hops_left)
+                return self._accept(sender, answer, held, now)
+            known = self.box.get(answer.origin, answer.round)
+            if known and self.signatures.used and (known.content != held.content).any():
+                return self._hear_second(sender, answer, known, held)
+            if known is None:
+                self.signatures.check(sender, answer, held.content)
+                held = replace(held, signature=answer.signature)
                 self.box.put(answer.origin, answer.round, held)
             held = self.contents.decode(waiting.origin, waiting.round, waiting.coding, waiting.body)
         except MissingReference:
             return []  # the rest of the chain is still to come
         except DecodeError as error:
-            raise RemoteError(
-                sender, f"answered with a damaged ballot of {answer.origin}: {error}"
-            ) from error
+            why = f"answered with a damaged ballot of {answer.origin}: {error}"
+            raise RemoteError(sender, why) from error
         return self._accept(sender, waiting, held, now)
 
     def publish(self, origin: str, round_: int, hops_left: int, held: Held) -> ef.Effect:
         """Put the latest ballot of an origin on this peer's outbox."""
-        coded = (held.coding, held.coded)
-        return self._publish(wire.ballot_topic(origin), origin, round_, hops_left, coded)
+        return self.speaking.ballot(_ballot(origin, round_, hops_left, held))
 
-    def _publish(
-        self,
-        topic: str,
-        origin: str,
-        round_: int,
-        hops_left: int,
-        coded: tuple[Coding, bytes],
-        *,
-        retain: bool = True,
-    ) -> ef.Effect:
-        coding, body = coded
-        ballot = Ballot(origin=origin, round=round_, hops_left=hops_left, coding=coding, body=body)
-        data = wire.encode_ballot(ballot, self._settings.mesh, self._settings.probe_digest)
-        of = self.counters
-        of.ballot += len(data)
-        of.by_coding[coding.name.lower()] = of.by_coding.get(coding.name.lower(), 0) + len(body)
-        if origin != self._settings.name:
-            of.relayed += len(data)
-        return ef.Publish(topic=topic, data=data, retain=retain)
+    def audited(self) -> list[str]:
+        """The voter whose ballots are to be compared at all neighbours now, if any.
+
+        In steady state each ballot is heard once, and two faces would never meet. Nobody knows
+        beforehand whom this peer will look at: its own signature of the round decides.
+        """
+        own = self.box.get(self._settings.name, self.round)
+        if own is None or not own.signature or self.round % AUDIT_ROUNDS:
+            return []
+        voters = sorted(self.members.table)
+        return [voters[int.from_bytes(own.signature[:8]) % len(voters)]]
 
     def graft(self, origins: Iterable[str]) -> list[ef.Effect]:
         """Read origins that stayed silent at every neighbour again."""
         return _subscribe(self.gossip.graft(origins))
+
+
+def _ballot(origin: str, round_: int, hops_left: int, held: Held) -> Ballot:
+    return Ballot(
+        origin=origin,
+        round=round_,
+        hops_left=hops_left,
+        coding=held.coding,
+        body=held.coded,
+        signature=held.signature,
+    )
 
 
 def _subscribe(reading: Mapping[str, tuple[str, ...]]) -> list[ef.Effect]:

@@ -6,6 +6,7 @@ simulator drive the same class.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from tallynode.protocol.limits import ROUND_MAX
 from tallynode.protocol.messages import State
 from tallynode.protocol.rounds import Phase, Turn, probes_of_round, turn
 from tallynode.protocol.settings import PeerSettings
+from tallynode.protocol.signing import Signer
 
 BEHIND_ROUNDS = 2  # rounds that the others may be ahead before a round is left open no longer
 
@@ -30,11 +32,21 @@ class Peer:
     Args:
         settings: this peer's view of the mesh.
         restored: the state saved before a restart, if any.
+        signer: this peer's key, and those of others; None: peers are not pinned.
+        kept: what Keep was asked to keep before a restart, by topic.
     """
 
-    def __init__(self, settings: PeerSettings, restored: snap.Snapshot | None = None) -> None:
+    def __init__(
+        self,
+        settings: PeerSettings,
+        restored: snap.Snapshot | None = None,
+        *,
+        signer: Signer | None = None,
+        kept: Mapping[str, bytes] | None = None,
+    ) -> None:
         self.settings = settings
-        self.hearing = Hearing(settings)
+        self.hearing = Hearing(settings, signer)
+        self._kept = kept or {}
         self.phase = Phase.STARTING
         self._restored = restored
         self._free = restored.free if restored else 1  # no round before it is voted in anew
@@ -68,7 +80,7 @@ class Peer:
         match event:
             case ev.Started():
                 self._started = now
-                out = [self.hearing.hello(State.RUNNING)]
+                out = self.hearing.greet(self._kept)
             case ev.LinkUp(neighbour=neighbour):
                 out = self.hearing.link_up(neighbour)
             case ev.LinkDown(neighbour=neighbour):
@@ -148,13 +160,16 @@ class Peer:
         ahead = self._ahead(now)
         if ahead >= round_ + BEHIND_ROUNDS:  # long away: train with them, vote with them
             ahead = min(ahead + 1, self._last_round())
-        self.hearing.round = max(round_, ahead)
+        free = min(self.hearing.voted + 1, self._last_round())
+        self.hearing.round = max(round_, ahead, free)
         self._round_started = now
         return [ef.Train(round=self.round, probes=self._probes())]
 
     def _vote(self, event: ev.Trained, now: float) -> list[ef.Effect]:
         if self.phase is not Phase.TRAINING or event.round != self.round:
             raise LocalError(f"votes for round {event.round} in round {self.round}")
+        if self.round <= self.hearing.voted < self._last_round():
+            return self._train(self.round, now)  # the mesh remembers a vote that our disk has lost
         self.phase = turn(self.phase, Turn.VOTED)
         ahead = self._ahead(now)
         if self.settings.per_round is None and ahead >= self.round + BEHIND_ROUNDS:
@@ -167,6 +182,8 @@ class Peer:
         self._voted, self._asked = now, False
         self.hearing.lags.voted(self.round, now)
         held = self.hearing.contents.encode(self.round, content)
+        signature = self.hearing.signatures.sign(self.round, held.content)
+        held = replace(held, signature=signature)
         self.hearing.box.put(mine.name, self.round, held)
         publish = self.hearing.publish(mine.name, self.round, mine.hops - 1, held)
         if self.round < self._covered:
@@ -235,7 +252,7 @@ class Peer:
             self._alone = outcome is None
             said = "alone, training on private data only" if self._alone else "no longer alone"
             logs.append(ef.Log(level="warning", event=said, fields={"round": self.round}))
-        grafts = self.hearing.graft(missing)
+        grafts = self.hearing.graft([*missing, *self.hearing.audited()])
         return [*logs, *grafts, ef.Learn(round=self.round, outcome=outcome)]
 
     def _learned(self, event: ev.Learned, now: float) -> list[ef.Effect]:
@@ -246,6 +263,7 @@ class Peer:
             "resumed": self._restored is not None and self._restored.round == self.round,
             "round_s": now - self._round_started,
             "neighbours_linked": len(self.linked),
+            "left_out": self.hearing.signatures.left_out,
             **self._closed,
             **event.metrics,
             **self.counters.fields(),
@@ -257,11 +275,11 @@ class Peer:
             return [report, *self._train(following, now)]
         self.phase = turn(self.phase, Turn.LAST)
         self._done = now
-        return [report, self.hearing.hello(State.DONE)]
+        return [report, self.hearing.speaking.hello(State.DONE)]
 
     def _stop(self) -> list[ef.Effect]:
         self.phase = turn(self.phase, Turn.STOP)
-        return [self.hearing.hello(State.LEAVING), ef.Finish()]
+        return [self.hearing.speaking.hello(State.LEAVING), ef.Finish()]
 
     def _last_round(self) -> int:
         return self.settings.rounds.count or ROUND_MAX

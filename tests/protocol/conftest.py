@@ -5,6 +5,7 @@ Whatever the play, it checks after each step that time never stands still: a pee
 its deadline has moved on or asks to be woken later.
 """
 
+import hashlib
 import heapq
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -54,6 +55,34 @@ def settings_for(
     return PeerSettings(**(fields | overrides))
 
 
+class PaperSigner:
+    """Keys that follow from names: all that the protocol asks of a signer, and no secrets."""
+
+    def __init__(self, name: str) -> None:
+        self.public_key = key_of(name)
+
+    def sign(self, message: bytes) -> bytes:
+        """64 bytes that only this name's key makes, on paper."""
+        return _signature(self.public_key, message)
+
+    def verify(self, public_key: bytes, signature: bytes, message: bytes) -> bool:
+        """Whether they are those of a key."""
+        return signature == _signature(public_key, message)
+
+    def owns(self, origin: str, public_key: bytes) -> bool:
+        """Everybody is pinned by the key that follows from the name."""
+        return public_key == key_of(origin)
+
+
+def key_of(name: str) -> bytes:
+    """The public key of a name."""
+    return hashlib.blake2b(name.encode(), digest_size=32).digest()
+
+
+def _signature(public_key: bytes, message: bytes) -> bytes:
+    return hashlib.blake2b(message, key=public_key, digest_size=64).digest()
+
+
 class Play:
     """Peers, their outboxes and the wires between them.
 
@@ -64,6 +93,7 @@ class Play:
         train_s: how long a peer trains, for those that differ from 0.1 s.
         latency_s: of a message from one peer's outbox to another peer, where not LATENCY_S.
         overrides: further peer settings, by peer name, or for all under "*".
+        pinned: whether the peers have keys, and sign what travels.
     """
 
     def __init__(
@@ -75,6 +105,7 @@ class Play:
         train_s: Mapping[str, float] | None = None,
         latency_s: Mapping[tuple[str, str], float] | None = None,
         overrides: Mapping[str, Mapping[str, Any]] | None = None,
+        pinned: bool = False,
     ) -> None:
         self.names = sorted({name for edge in edges for name in edge})
         self.neighbours = graph.adjacency(self.names, edges)
@@ -87,6 +118,8 @@ class Play:
             self.settings[name] = settings_for(name, self.neighbours, travel, rounds, **own)
         self.now = 0.0
         self.peers: dict[str, Peer] = {}
+        self.pinned = pinned
+        self.kept: dict[str, dict[str, bytes]] = {name: {} for name in self.names}
         self.saved: dict[str, bytes] = {}  # the last state on each peer's disk
         self.effects: list[tuple[str, ef.Effect]] = []  # everything that anyone did, in order
         self.received: list[tuple[str, ev.Received]] = []
@@ -108,7 +141,9 @@ class Play:
             restored = None
             if name in self.saved:
                 restored = snapshot.decode(self.saved[name])
-            self.peers[name] = Peer(self.settings[name], restored)
+            signer = PaperSigner(name) if self.pinned else None
+            kept = dict(self.kept[name])
+            self.peers[name] = Peer(self.settings[name], restored, signer=signer, kept=kept)
             self._retained[name].clear()
             self._at(0.0, name, ev.Started())
             for other in self.neighbours[name]:
@@ -263,6 +298,8 @@ class Play:
                 self._at(0.05, name, ev.Learned(round=round_, metrics={"accuracy": 0.5}))
             case ef.Save(state=state):
                 self.saved[name] = state
+            case ef.Keep(topic=topic, data=data):
+                self.kept[name][topic] = data
             case ef.Publish(topic=topic, data=data, retain=retain):
                 self.say(name, topic, data, retain=retain)
             case ef.Subscribe(neighbour=outbox, topics=topics):

@@ -54,9 +54,9 @@ def hello(**changes: Any) -> bytes:
     return wire.encode_hello(Hello(**(fields | changes)))
 
 
-def hear(peer: Peer, data: bytes, topic: str = "v/c") -> list[ef.Effect]:
+def hear(peer: Peer, data: bytes, topic: str = "v/c", now: float = 1.0) -> list[ef.Effect]:
     """What peer a does about a message from b."""
-    return peer.step(ev.Received(neighbour="b", topic=topic, data=data), 1.0)
+    return peer.step(ev.Received(neighbour="b", topic=topic, data=data), now)
 
 
 REFUSED = [
@@ -139,7 +139,7 @@ def test_garbage_that_varies_cannot_fill_the_log(peer: Peer) -> None:
     """After COMPLAINTS_MAX different reasons refusals are counted in silence."""
     said = 0
     for n in range(limits.COMPLAINTS_MAX + 50):
-        said += len(hear(peer, ballot(origin=f"z{n}"), f"v/z{n}"))
+        said += len(hear(peer, ballot(origin=f"z{n}"), f"v/z{n}", now=float(n)))
     assert said == limits.COMPLAINTS_MAX
     assert peer.counters.refused == limits.COMPLAINTS_MAX + 50
     assert len(peer.hearing.members.table) == 2
