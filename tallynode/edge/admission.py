@@ -41,13 +41,18 @@ class Admission:
         identity: this peer's own.
         pins: device IDs by name, this peer's own name left out.
         folder: where learnt certificates are kept.
+        me: this peer's name.
     """
 
-    def __init__(self, identity: Identity, pins: Mapping[str, str], folder: Path) -> None:
+    def __init__(
+        self, identity: Identity, pins: Mapping[str, str], folder: Path, *, me: str = ""
+    ) -> None:
         self.identity = identity
+        self.me = me
         self.on_learnt: Callable[[], None] = lambda: None
         self._folder = folder
         self._pins: dict[str, str] = {}
+        self._shunned: frozenset[str] = frozenset()
         self._certificates: dict[str, bytes] = {}
         self._server: ssl.SSLContext | None = None
         self._client = client_context(identity)
@@ -68,15 +73,27 @@ class Admission:
             if certificate is not None:
                 self._certificates[name] = certificate
 
+    def pin_of(self, name: str) -> str | None:
+        """The device ID that a peer is pinned by."""
+        return self._pins.get(name)
+
+    def set_shunned(self, names: frozenset[str]) -> None:
+        """Let these pinned peers in no more, and all others again."""
+        self._shunned = names
+        self._server = None
+
     def who(self, certificate: bytes | None) -> str | None:
         """The pinned peer that has exactly this certificate; "" is this peer itself."""
         if certificate == self.identity.certificate:
             return ""
-        return next((n for n, known in self._certificates.items() if known == certificate), None)
+        return next((n for n, known in self._let_in().items() if known == certificate), None)
 
     def certificates(self) -> list[bytes]:
         """The certificates (DER) that are let in, our own among them."""
-        return [self.identity.certificate, *self._certificates.values()]
+        return [self.identity.certificate, *self._let_in().values()]
+
+    def _let_in(self) -> dict[str, bytes]:
+        return {n: known for n, known in self._certificates.items() if n not in self._shunned}
 
     def server_context(self) -> ssl.SSLContext:
         """TLS for our outbox, as of the pins and certificates known now."""

@@ -17,12 +17,15 @@ from tallynode.assemble import Parts
 from tallynode.config import Mesh
 from tallynode.edge.broker import MQTT_PORT, Broker, make_broker
 from tallynode.edge.checkpoint import pack, resume, write_model
+from tallynode.edge.company import Company
 from tallynode.edge.health import Health
 from tallynode.edge.inbox import Inbox
 from tallynode.edge.journal import Journal
+from tallynode.edge.kept import Kept, keep_or_say
 from tallynode.edge.links import Links
 from tallynode.edge.meter import Traffic
 from tallynode.edge.neighbourhood import Neighbourhood
+from tallynode.edge.signer import DeviceSigner
 from tallynode.edge.storage import CheckpointStore, FolderLock
 from tallynode.edge.trainer import Trainer
 from tallynode.edge.trust import admission_of, other_pins
@@ -80,6 +83,10 @@ class Daemon:
             self._links,
             folders.state / "addresses.json",
         )
+        self._company = Company(
+            self._admission, parts.settings.neighbours, self._links, self._inbox
+        )
+        self._kept = Kept(folders.state / "kept.msgpack")
         self._jobs: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._finished = False
@@ -98,14 +105,16 @@ class Daemon:
             why = f"cannot make the folder: {error.strerror}"
             raise IoError(f"{self._folders.run}: {why}") from error
         with FolderLock(self._folders.state):
-            peer = Peer(self._parts.settings, self._restore())
+            peer = Peer(
+                self._parts.settings,
+                self._restore(),
+                signer=DeviceSigner(self._admission) if self._admission else None,
+                kept=self._kept.messages,
+            )
             broker = self._broker = self._make_broker()
             host, port = await broker.start()
             log.info("outbox open", host=host, port=port, broker=self._mesh.broker)
-            if self._admission is not None:
-                self._admission.on_learnt = self._trust_changed
-                await self._links.allow(self._admission.pinned)
-                self._tell_of_trust(self._parts.settings.voters, self._admission.pinned)
+            await self._company.start(broker, self._parts.settings.voters)
             await self._around.start(host, port)
             async with asyncio.TaskGroup() as group:
                 links = group.create_task(self._links.run())
@@ -128,14 +137,7 @@ class Daemon:
         Raises:
             ConfigError: pins.yaml is wrong; the pins stay as they were.
         """
-        if self._admission is None:
-            log.warning("nothing to reload: peers are not pinned here")
-            return
-        before = self._admission.pinned
-        self._admission.set_pins(other_pins(mesh, self._name, self._folders.state))
-        self._tell_of_trust(before, self._admission.pinned)
-        log.info("pins read again", pinned=sorted(self._admission.pinned))
-        self._trust_changed()
+        self._company.set_pins(other_pins(mesh, self._name, self._folders.state))
 
     # -- driving --------------------------------------------------------------------------------
 
@@ -176,30 +178,16 @@ class Daemon:
                 self._links.subscribe(neighbour, topics)
             case ef.Unsubscribe(neighbour=neighbour, topics=topics):
                 self._links.unsubscribe(neighbour, topics)
+            case ef.Keep(topic=topic, data=data):
+                keep_or_say(self._kept, topic, data)
+            case ef.Shun(neighbour=neighbour, for_s=for_s):
+                self._company.shun(neighbour, for_s)
             case ef.Report(fields=fields):
                 self._record(fields, broker)
             case ef.Log(level=level, event=event, fields=fields):
                 getattr(log, level)(event, **fields)
             case ef.Finish():
                 self._finished = True
-
-    def _tell_of_trust(self, before: frozenset[str], now: frozenset[str]) -> None:
-        """Whose ballots count: those of pinned peers, also where another one relays them."""
-        for name in sorted(before - now):
-            self._inbox.put(ev.Expelled(origin=name))
-        for name in sorted(now - before):
-            self._inbox.put(ev.Trusted(origin=name))
-
-    def _trust_changed(self) -> None:
-        """Let links and outbox follow the pins, at once."""
-
-        async def follow() -> None:
-            assert self._admission is not None
-            assert self._broker is not None
-            await self._links.allow(self._admission.pinned)
-            await self._broker.pins_changed()
-
-        self._start_job(asyncio.ensure_future(follow()))
 
     def _begin(self, group: asyncio.TaskGroup, job: ef.Train | ef.Learn) -> None:
         async def work() -> None:
@@ -234,6 +222,7 @@ class Daemon:
         for job in self._jobs:
             job.cancel()
         await self._around.stop()
+        await self._company.stop()
         await self._links.stop()
         await broker.stop()
         await asyncio.get_running_loop().run_in_executor(None, self._trainer.close)

@@ -99,6 +99,11 @@ def device_of(certificate: bytes) -> str:
     return _id_of(key)
 
 
+def device_of_key(raw_key: bytes) -> str:
+    """The ID of the device with this public key of 32 bytes."""
+    return device_id.of_public_key(_KEY_HEAD + raw_key)
+
+
 def pem_of(certificate: bytes) -> bytes:
     """A DER certificate as PEM."""
     parsed = x509.load_der_x509_certificate(certificate)
@@ -144,11 +149,7 @@ def _build(public: Ed25519PublicKey, signer: Ed25519PrivateKey) -> x509.Certific
 
 
 def _id_of(key: Ed25519PublicKey) -> str:
-    return device_id.of_public_key(
-        key.public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-    )
+    return device_of_key(key.public_bytes_raw())
 
 
 def _load(path: Path) -> Identity:

@@ -55,7 +55,7 @@ def admission_of(mesh: Mesh, name: str, neighbours: Iterable[str], state: Path) 
         )
     if missing:
         log.warning("not pinned, so not let in and not counted", neighbours=missing)
-    return Admission(identity, pins, state / "identity")
+    return Admission(identity, pins, state / "identity", me=name)
 
 
 def other_pins(mesh: Mesh, name: str, state: Path) -> dict[str, str]:
