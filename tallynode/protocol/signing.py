@@ -100,7 +100,13 @@ class Signatures:
         return None
 
     def learn(self, sender: str, key: Key) -> bool:
-        """Take a key in, also one that may be pinned later; whether it counts and was not known."""
+        """Take a key in, also one that may be pinned later; whether it counts and was not known.
+
+        Raises:
+            RemoteError: keys are of no use here.
+        """
+        if not self.used:
+            raise RemoteError(sender, "sent a key, but nothing is signed here", differs=True)
         known = self.key_of(key.origin)
         self._offered.setdefault(key.origin, {})[sender] = key.public_key
         return known is None and self.key_of(key.origin) is not None

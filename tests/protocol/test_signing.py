@@ -15,7 +15,7 @@ from tallynode.protocol import events as ev
 from tallynode.protocol import graph, wire
 from tallynode.protocol.coding import packed
 from tallynode.protocol.coding.ballot import Coding
-from tallynode.protocol.messages import Ballot, Key, Proof
+from tallynode.protocol.messages import Ballot, Key, Proof, Signed
 from tallynode.protocol.peer import Peer
 from tallynode.protocol.settings import RoundSettings
 from tallynode.protocol.signing import Signatures, digest_of
@@ -181,6 +181,19 @@ class TwoFaced(Play):
         if at and isinstance(ballot, Ballot) and ballot.round > 5:
             data = signed((VOTES + 1) % 3, origin="d", round_=ballot.round, hops_left=2)
         super()._deliver(reader, outbox, topic, data)
+
+
+def test_keys_and_proofs_mean_nothing_where_nothing_is_signed() -> None:
+    """An unpinned peer refuses them; found by scripts/fuzz_messages, which ended one by a key."""
+    made = Peer(settings_for("a", NEIGHBOURS, 2, RoundSettings()))
+    made.step(ev.Started(), 0.0)
+    key = wire.encode_key(Key(origin="c", public_key=key_of("c")), "play")
+    one, other = (Signed(digest=bytes([n]) * 32, signature=bytes(64)) for n in (1, 2))
+    proof = wire.encode_proof(Proof(origin="c", round=1, first=one, second=other), "play")
+    for topic, data in (("k/c", key), ("x/c", proof)):
+        (log,) = hear(made, data, topic)
+        assert isinstance(log, ef.Log)
+        assert "nothing is signed here" in str(log.fields["why"])
 
 
 def test_who_votes_twice_is_left_out_by_all() -> None:
