@@ -46,23 +46,12 @@ class Rounds:
     slowest_s: float
 
 
-class Siege:
-    """The running peers."""
+class Watched:
+    """Running peers, of which the first is looked at."""
 
-    def __init__(self, folder: Path, target: Target, processes: list["subprocess.Popen[bytes]"]):
-        self.target = target
+    def __init__(self, folder: Path, processes: list["subprocess.Popen[bytes]"]) -> None:
         self._records = folder / "a" / "rounds.jsonl"
         self._processes = processes
-        self._peer = psutil.Process(processes[0].pid)
-
-    async def attempt(self, name: str, attempt: Attempt) -> Outcome:
-        """Try one thing, and watch the peer's memory meanwhile."""
-        before = most = self._peer.memory_info().rss
-        trying = asyncio.ensure_future(attempt(self.target))
-        while not trying.done():
-            await asyncio.wait({trying}, timeout=LOOK_S)
-            most = max(most, self._peer.memory_info().rss)
-        return Outcome(name=name, verdict=trying.result(), grown_mib=(most - before) / (1 << 20))
 
     def records(self) -> list[dict[str, Any]]:
         """The lines of the besieged peer's rounds.jsonl so far."""
@@ -86,26 +75,47 @@ class Siege:
                 assert all(process.poll() is None for process in self._processes), "a peer ended"
                 await asyncio.sleep(LOOK_S)
 
+    def end(self) -> None:
+        """End all peers."""
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            process.wait(20)
+
+
+class Siege(Watched):
+    """Running peers, and how much memory the first one takes."""
+
+    def __init__(self, folder: Path, target: Target, processes: list["subprocess.Popen[bytes]"]):
+        super().__init__(folder, processes)
+        self.target = target
+        self._peer = psutil.Process(processes[0].pid)
+
+    async def attempt(self, name: str, attempt: Attempt) -> Outcome:
+        """Try one thing, and watch the peer's memory meanwhile."""
+        before = most = self._peer.memory_info().rss
+        trying = asyncio.ensure_future(attempt(self.target))
+        while not trying.done():
+            await asyncio.wait({trying}, timeout=LOOK_S)
+            most = max(most, self._peer.memory_info().rss)
+        return Outcome(name=name, verdict=trying.result(), grown_mib=(most - before) / (1 << 20))
+
 
 @asynccontextmanager
 async def siege(folder: Path) -> AsyncIterator[Siege]:
     """Start the peers, wait until they train together, and end them afterwards."""
     file, target = _prepare(folder)
-    processes = [_start(folder, file, name) for name in NAMES]
+    besieged = Siege(folder, target, [start_peer(folder, file, name) for name in NAMES])
     try:
-        besieged = Siege(folder, target, processes)
         await besieged.until(lambda: len(besieged.records()) >= WARM_ROUNDS)
         yield besieged
     finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.wait(20)
+        besieged.end()
 
 
 def _prepare(folder: Path) -> tuple[Path, Target]:
     devices = {name: load_or_make(folder / name / "state") for name in (*NAMES, "stranger")}
-    ports = _free_ports(len(NAMES))
+    ports = free_ports(len(NAMES))
     topology = {
         "mesh": "besieged",
         "discovery": False,
@@ -140,7 +150,8 @@ def _prepare(folder: Path) -> tuple[Path, Target]:
     return file, target
 
 
-def _start(folder: Path, file: Path, name: str) -> "subprocess.Popen[bytes]":
+def start_peer(folder: Path, file: Path, name: str) -> "subprocess.Popen[bytes]":
+    """Run a peer of a topology as a process, with its state and records below a folder."""
     home = folder / name
     words = ["--peers-config", file, "--peer", name, "--state-dir", home / "state", "--out", home]
     with (home / "log.jsonl").open("ab") as log:
@@ -151,7 +162,8 @@ def _start(folder: Path, file: Path, name: str) -> "subprocess.Popen[bytes]":
         )
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """TCP ports that nobody uses now."""
     probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [int(probe.getsockname()[1]) for probe in probes]
     for probe in probes:
