@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from tallynode.protocol import limits
 from tallynode.protocol.contents import votes
+from tallynode.protocol.manners import BOUNDS
 from tallynode.protocol.peer import Peer
 
 
@@ -25,7 +26,9 @@ def sizes(peer: Peer, voters: int) -> Iterator[tuple[str, int, int]]:
     yield "lags", len(heard.lags._recent), limits.LAGS_HELD
     if isinstance(heard.contents, votes.Votes):
         yield "tallies", len(heard.contents._tallies), votes.TALLIES_HELD
-    yield "states", len(heard._states), neighbours
-    yield "differing neighbours", len(heard._mismatched), neighbours
+    yield "states", len(heard.greetings._states), neighbours
+    yield "differing neighbours", len(heard.greetings._mismatched), neighbours
     yield "expelled voters", len(heard._expelled), voters
-    yield "complaints", len(heard._complaints), limits.COMPLAINTS_MAX
+    yield "complaints", len(heard.manners._complaints), limits.COMPLAINTS_MAX
+    yield "rates", len(heard.manners._buckets), neighbours * len(BOUNDS)
+    yield "strikes", len(heard.manners._records), neighbours

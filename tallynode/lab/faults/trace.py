@@ -69,5 +69,9 @@ def _effect(effect: ef.Effect) -> str:
             return f"learn {round_} {labels.tolist()}"
         case ef.Learn(round=round_):
             return f"learn {round_} alone"
+        case ef.Keep(topic=topic, data=data):
+            return f"keep {topic} {data.hex()}"
+        case ef.Shun(neighbour=neighbour, for_s=for_s):
+            return f"shun {neighbour} {for_s!r}"
         case ef.Finish():
             return "finish"

@@ -101,6 +101,10 @@ class Host:
                 network.unsubscribe(self.name, neighbour, topics)
             case ef.Save(state=state):
                 self.save(state)
+            case ef.Keep():
+                pass  # nobody is pinned here, so there are no keys
+            case ef.Shun(neighbour=neighbour):
+                raise LocalError(f"{self.name} shuns {neighbour} where nobody means harm")
             case ef.Report(fields=fields):
                 self.report(fields)
             case ef.Log(level=level, event=event, fields=fields):
