@@ -39,18 +39,24 @@ faults = st.lists(
 
 
 @SETTINGS
-@given(meshes(), faults, st.lists(st.sampled_from([0.05, 0.1, 0.3]), min_size=6, max_size=6))
+@given(
+    meshes(),
+    faults,
+    st.lists(st.sampled_from([0.05, 0.1, 0.3]), min_size=6, max_size=6),
+    st.booleans(),
+)
 def test_after_any_faults_everyone_hears_everyone_again(
     play: Callable[..., Any],
     mesh: tuple[list[str], graph.Edges, dict[tuple[str, str], float]],
     troubles: list[tuple[str, int, float]],
     train_s: list[float],
+    pinned: bool,
 ) -> None:
     """Once all are up and linked, each round closes by all, and each ballot comes once."""
     names, edges, latency = mesh
     times = dict(zip(names, train_s, strict=False))
     rounds = RoundSettings(count=0, deadline_max_s=60.0)
-    scene = play(edges, rounds=rounds, latency_s=latency, train_s=times)
+    scene = play(edges, rounds=rounds, latency_s=latency, train_s=times, pinned=pinned)
     scene.start()
     down: set[str] = set()
     broken: set[tuple[str, str]] = set()
@@ -84,6 +90,9 @@ def test_after_any_faults_everyone_hears_everyone_again(
         for round_ in range(settled, settled + 3):
             assert (reports[round_]["voters"], reports[round_]["closed_by"]) == (len(names), "all")
         assert scene.refusals(name) == []
+        assert scene.peers[name].hearing.signatures.left_out == []
+    if pinned:  # voters are audited, which takes further copies
+        return
     copies = scene.copies(settled + 1)
     assert set(copies) == {(a, b) for a in names for b in names if a != b}
     assert set(copies.values()) == {1}
