@@ -3,10 +3,13 @@
 The daemon and the virtual mesh build their peers here, so that both run the same thing.
 """
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypedDict
 
 from tallynode.config import Mesh
+from tallynode.config_sections import Peer
 from tallynode.errors import DataError
 from tallynode.layout import Layout
 from tallynode.learning.data import PeerData, Watch, load_peer_data
@@ -14,8 +17,20 @@ from tallynode.learning.digest import probe_digest
 from tallynode.learning.train import use_threads
 from tallynode.methods import METHODS
 from tallynode.methods.method import Method
+from tallynode.methods.private import PrivateTallyMethod
+from tallynode.methods.responses import Responses
 from tallynode.protocol import graph, limits
 from tallynode.protocol.settings import PeerSettings, RoundSettings, ballot_bytes
+
+SECRET_BYTES = 32  # 256 bits: nobody guesses it
+
+
+class _Of(TypedDict):
+    """Whose method it is."""
+
+    classes: int
+    seed: int
+    index: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +62,17 @@ def parts(
     layout: Layout | None = None,
     threads: int = 1,
     progress: Callable[[str], None] = lambda _: None,
+    secret: bytes | None = None,
 ) -> Parts:
     """Build the peer of this name, and let torch use so many threads in this process.
+
+    Args:
+        mesh: the whole configuration.
+        name: which peer of it.
+        layout: the mesh's graph, where it is known already.
+        threads: how many torch may use.
+        progress: told of long waits for data.
+        secret: hides the noise over private votes; None: drawn here, as it must be off simulation.
 
     Raises:
         DataError: its data cannot be loaded, or what it would send does not fit a message.
@@ -56,15 +80,12 @@ def parts(
     use_threads(threads)
     layout = layout or Layout.of(mesh)
     peer = mesh.peer(name)
-    index = mesh.names.index(name)
-    source = mesh.data_settings(index)
+    source = mesh.data_settings(mesh.names.index(name))
     watch = Watch(source)
     data = load_peer_data(source, progress)
     per_round = mesh.task.probes.per_round
     voted = len(data.probes) if per_round == "all" else min(per_round, len(data.probes))
-    method = METHODS[mesh.method.name](
-        data, mesh.train_settings(peer), classes=len(data.classes), seed=mesh.seed, index=index
-    )
+    method = _method(mesh, peer, data, voted, secret or secrets.token_bytes(SECRET_BYTES))
     parameters = method.parameters if mesh.method.name == "fedavg" else 0
     _check_sizes(mesh, voted, len(data.classes), parameters)
     settings = PeerSettings(
@@ -88,6 +109,22 @@ def parts(
         parameters=parameters,
     )
     return Parts(settings, method, data, watch)
+
+
+def _method(mesh: Mesh, peer: Peer, data: PeerData, voted: int, secret: bytes) -> Method:
+    """The mesh's method on one peer's data."""
+    settings, classes = mesh.train_settings(peer), len(data.classes)
+    of: _Of = {"classes": classes, "seed": mesh.seed, "index": mesh.names.index(peer.name)}
+    if mesh.method.privacy is None:
+        return METHODS[mesh.method.name](data, settings, **of)
+    responses = Responses(
+        mesh.method.privacy.budget(),
+        classes=classes,
+        probes=len(data.probes),
+        voted=voted,
+        secret=secret,
+    )
+    return PrivateTallyMethod(data, settings, responses, **of)
 
 
 def _check_sizes(mesh: Mesh, voted: int, classes: int, parameters: int) -> None:

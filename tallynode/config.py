@@ -55,7 +55,8 @@ class Mesh(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
-        fields.refuse_all([*check_graph(self.graph, self.names), *_check_trust(self)])
+        found = [*check_graph(self.graph, self.names), *_check_trust(self), *_check_account(self)]
+        fields.refuse_all(found)
         return self
 
     @property
@@ -197,6 +198,14 @@ def _check_trust(mesh: Mesh) -> list[tuple[Where, str]]:
         why = f"a shared broker cannot check peers against their pinned IDs; {trusted}"
         return [(("broker",), why)]
     return []
+
+
+def _check_account(mesh: Mesh) -> list[tuple[Where, str]]:
+    """What a peer has spent must be on its disk before its answers leave."""
+    if mesh.method.privacy is None or mesh.rounds.save_every == 1:
+        return []
+    why = "should be 1 with method.privacy: a killed peer would forget what it has spent"
+    return [(("rounds", "save_every"), why)]
 
 
 def _leads_out(host: str) -> bool:

@@ -25,6 +25,7 @@ from tallynode.protocol import device_id
 COUNT_MAX = 1_000_000  # probes, rounds, samples: a larger number is a slip of the finger
 HOPS_MAX = 255  # edges; the longest path through the most peers
 DURATION_S_MAX = 7 * 86_400  # seconds; a longer wait is a slip of the unit
+EPSILON_MAX = 100.0  # of differential privacy; more protects nothing
 MQTT_PORT = 1883  # registered for MQTT; used where the file names no port
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -174,3 +175,4 @@ Seed = Annotated[StrictInt, Field(ge=0, lt=1 << 63)]  # what a torch generator t
 Port = Annotated[StrictInt, Field(ge=1, le=65535)]
 Share = Annotated[StrictFloat, Field(ge=0, le=1)]
 Positive = Annotated[StrictFloat, Field(gt=0, le=1e6)]
+Epsilon = Annotated[StrictFloat, Field(gt=0, le=EPSILON_MAX)]

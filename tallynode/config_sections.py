@@ -9,6 +9,7 @@ from tallynode import config_fields as fields
 from tallynode.config_yaml import Where, nearest
 from tallynode.learning.settings import Target, TrainSettings
 from tallynode.protocol import limits
+from tallynode.protocol.privacy import DELTA, Budget
 
 _GRAPH_KEYS: dict[str, tuple[str, ...]] = {
     "ring": (),
@@ -143,10 +144,28 @@ class Rounds(Section):
 
 
 _METHOD_KEYS: dict[str, tuple[str, ...]] = {  # keys that only this method heeds
-    "tally": ("tally", "byzantine", "target", "coding", "levels"),
+    "tally": ("tally", "byzantine", "target", "coding", "levels", "privacy"),
     "fd": ("bits",),
     "fedavg": (),
 }
+
+
+class Privacy(Section):
+    """How little the votes tell of private data; see protocol/privacy.py for what is promised."""
+
+    per_vote: fields.Epsilon | None = None  # ε of one vote
+    per_round: fields.Epsilon | None = None  # ε of a round's ballot, in place of per_vote
+    delta: Annotated[fields.Share, Field(gt=0, lt=1)] = DELTA
+
+    @model_validator(mode="after")
+    def _one_unit(self) -> Self:
+        if (self.per_vote is None) == (self.per_round is None):
+            fields.refuse("should state ε once: either per_vote or per_round")
+        return self
+
+    def budget(self) -> Budget:
+        """Return it as the protocol takes it."""
+        return Budget(per_vote=self.per_vote, per_round=self.per_round, delta=self.delta)
 
 
 class Method(Section):
@@ -159,6 +178,7 @@ class Method(Section):
     levels: Annotated[int, Field(ge=1, le=limits.LEVELS_MAX)] = 1  # of sureness in a vote
     coding: Literal["context", "packed"] = "context"  # packed: always ceil(log2 C) bits a vote
     bits: Annotated[int, Field(ge=0, le=16)] = 0  # of a soft label's entry; 0: float32
+    privacy: Privacy | None = None  # None: votes are sent as they are
     hops: fields.Hops = "all"  # edges that a ballot travels
     witness: bool = True
     prior: bool = True
@@ -171,6 +191,9 @@ class Method(Section):
             for key in keys
             if owner != self.name and getattr(self, key) != type(self).model_fields[key].default
         ]
+        if self.privacy is not None and self.levels > 1:
+            why = "should be 1 with privacy: its noise covers classes and no sureness"
+            problems.append((("levels",), why))
         fields.refuse_all(problems)
         return self
 

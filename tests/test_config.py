@@ -211,6 +211,34 @@ HEAD = "mesh: m\n"
             HEAD + "peers: 2\nmethod: {bits: 4}\n",
             "t.yaml:3:16: method.bits: means nothing to method tally, only to fd",
         ),
+        (
+            HEAD + "peers: 2\nmethod: {name: fd, privacy: {per_vote: 4}}\n",
+            "t.yaml:3:29: method.privacy: means nothing to method fd, only to tally",
+        ),
+        (
+            HEAD + "peers: 2\nmethod: {privacy: {per_vote: 4, per_round: 4}}\n",
+            "t.yaml:3:19: method.privacy: should state ε once: either per_vote or per_round",
+        ),
+        (
+            HEAD + "peers: 2\nmethod: {privacy: {}}\n",
+            "t.yaml:3:19: method.privacy: should state ε once: either per_vote or per_round",
+        ),
+        (
+            HEAD + "peers: 2\nmethod: {privacy: {per_vote: 0}}\n",
+            "t.yaml:3:30: method.privacy.per_vote: should be greater than 0",
+        ),
+        (
+            HEAD + "peers: 2\nmethod: {privacy: {per_round: 4, delta: 1}}\n",
+            "t.yaml:3:41: method.privacy.delta: should be less than 1",
+        ),
+        (
+            HEAD + "peers: 2\nmethod: {levels: 2, privacy: {per_vote: 4}}\n",
+            "t.yaml:3:18: method.levels: should be 1 with privacy: its noise covers classes",
+        ),
+        (
+            HEAD + "peers: 2\nrounds: {save_every: 2}\nmethod: {privacy: {per_vote: 4}}\n",
+            "t.yaml:3:22: rounds.save_every: should be 1 with method.privacy: a killed peer would",
+        ),
         (HEAD + "peers: 2\ntask: {data: 'folder:'}\n", "t.yaml:3:14: task.data: folder: lacks"),
         (HEAD + "peers: 2\nrounds: 3\n", "t.yaml:3:9: rounds: should be a mapping (key: value)"),
     ],

@@ -7,7 +7,7 @@ last.
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
-from typing import Any, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 Counter = tuple[str, str | None]  # a field of a record, and the key inside it
 
@@ -45,6 +45,7 @@ class Record(TypedDict):
     accuracy: float | None
     tally_accuracy: float | None
     tally: dict[str, Any] | None  # what was tallied, see learning/diagnose.py
+    privacy: NotRequired[dict[str, float] | None]  # ε spent, see methods/responses.py
     agreement: float | None  # share of own votes equal to the consensus; None when alone
     voters: int
     late: int

@@ -30,9 +30,15 @@ Watch = Callable[[str, ef.Effect], None]
 
 
 def run_virtual(mesh: Mesh, emit: Emit) -> None:
-    """Build every peer of the mesh and run them to their end; `emit` as in VirtualMesh."""
+    """Build every peer of the mesh and run them to their end; `emit` as in VirtualMesh.
+
+    Private votes are not private here: their noise follows from the seed, so that a run repeats.
+    """
     layout = Layout.of(mesh)
-    parts = {name: assemble.parts(mesh, name, layout=layout) for name in mesh.names}
+    parts = {
+        name: assemble.parts(mesh, name, layout=layout, secret=f"{mesh.seed}/{name}".encode())
+        for name in mesh.names
+    }
     VirtualMesh(parts, emit).run()
 
 

@@ -32,6 +32,7 @@ class Metrics:
     per_class: tuple[float | None, ...]  # recall of each class; None: not in the test samples
     tally_accuracy: float | None = None  # consensus labels against the truth, where it is known
     tally: Mapping[str, object] | None = None  # what was tallied, see learning/diagnose.py
+    privacy: Mapping[str, float] | None = None  # ε spent, see methods/responses.py
 
 
 class Method(ABC):

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tallynode import assemble
 from tallynode.config import Mesh
-from tallynode.lab.virtual import VirtualMesh
+from tallynode.lab.virtual import accuracy_alone, run_virtual
+from tallynode.protocol.privacy import composed
 
 SMALL = {
     "mesh": "small",
@@ -17,11 +17,15 @@ SMALL = {
 }
 
 
-def records(graph: str, coding: str) -> list[Mapping[str, Any]]:
-    """Every record of a small mesh."""
-    mesh = Mesh.model_validate({**SMALL, "graph": graph, "method": {"coding": coding}})
+def small(graph: str, coding: str) -> Mesh:
+    """Four peers and six rounds."""
+    return Mesh.model_validate({**SMALL, "graph": graph, "method": {"coding": coding}})
+
+
+def records(mesh: Mesh) -> list[Mapping[str, Any]]:
+    """Every record of a mesh."""
     lines: list[Mapping[str, Any]] = []
-    VirtualMesh({name: assemble.parts(mesh, name) for name in mesh.names}, lines.append).run()
+    run_virtual(mesh, lines.append)
     return lines
 
 
@@ -31,7 +35,7 @@ BYTES = ("payload_bytes", "payload_received", "relayed_bytes", "coded_bytes")
 @pytest.mark.parametrize("graph", ["ring", "star"])
 def test_coding_changes_bytes_and_nothing_else(graph: str) -> None:
     """Context-coded ballots give bit for bit the accuracies that packed ones give, for less."""
-    packed, context = records(graph, "packed"), records(graph, "context")
+    packed, context = records(small(graph, "packed")), records(small(graph, "context"))
     without_bytes = [
         [{k: v for k, v in line.items() if k not in BYTES} for line in run]
         for run in (packed, context)
@@ -45,15 +49,34 @@ def test_coding_changes_bytes_and_nothing_else(graph: str) -> None:
 
 def test_a_run_repeats() -> None:
     """Two runs of one seed make the same records, byte counts included."""
-    assert records("ring", "context") == records("ring", "context")
+    assert records(small("ring", "context")) == records(small("ring", "context"))
 
 
 def test_votes_that_say_how_sure_they_are_go_the_same_way() -> None:
     """A mesh whose votes carry two levels learns, tallies and codes them like any others."""
     sections = {"graph": "ring", "method": {"levels": 2}}
-    mesh = Mesh.model_validate({**SMALL, **sections})
-    lines: list[Mapping[str, Any]] = []
-    VirtualMesh({name: assemble.parts(mesh, name) for name in mesh.names}, lines.append).run()
+    lines = records(Mesh.model_validate({**SMALL, **sections}))
     assert {line["voters"] for line in lines} == {4}
     assert min(line["tally_accuracy"] for line in lines[-4:]) > 0.6
     assert lines[-1]["payload_bytes"]["ballot"] < 6 * 4 * 200 * 5 / 8  # less than five bits a vote
+
+
+def test_a_mesh_with_private_votes_repeats_learns_and_keeps_its_account() -> None:
+    """At ε = 4 a vote skewed peers still gain, and each pays in rounds 1, 2, 4 and 8 alone."""
+    skewed = {"probes": {"count": 200}, "partition": {"dirichlet": 0.1, "per_peer": 60}}
+    own = {**SMALL, "graph": "complete", "task": skewed, "rounds": {"count": 8}}
+    private = Mesh.model_validate({**own, "method": {"privacy": {"per_vote": 4.0}}})
+    run = records(private)
+    assert run == records(private)
+    alone = accuracy_alone(Mesh.model_validate(own))
+    assert sum(line["accuracy"] for line in run[-4:]) / 4 > sum(alone.values()) / 4 + 0.1
+    for line in run:
+        drawn = 200 * line["round"].bit_length()
+        assert line["privacy"] == {
+            "vote": 4.0,
+            "round": composed(4.0, 10, 200 if line["round"] in (1, 2, 4, 8) else 0, 1e-5),
+            "total": composed(4.0, 10, drawn, 1e-5),
+            "probe": 4.0 * line["round"].bit_length(),
+            "answers": drawn,
+            "delta": 1e-5,
+        }
