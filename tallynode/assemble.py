@@ -83,9 +83,8 @@ def parts(
     source = mesh.data_settings(mesh.names.index(name))
     watch = Watch(source)
     data = load_peer_data(source, progress)
-    per_round = mesh.task.probes.per_round
-    voted = len(data.probes) if per_round == "all" else min(per_round, len(data.probes))
-    method = _method(mesh, peer, data, voted, secret or secrets.token_bytes(SECRET_BYTES))
+    voted = _voted(mesh, data)
+    method = method_of(mesh, peer, data, secret or secrets.token_bytes(SECRET_BYTES))
     parameters = method.parameters if mesh.method.name == "fedavg" else 0
     _check_sizes(mesh, voted, len(data.classes), parameters)
     settings = PeerSettings(
@@ -95,7 +94,7 @@ def parts(
         hops=mesh.hops,
         classes=len(data.classes),
         probes=len(data.probes),
-        per_round=None if per_round == "all" else voted,
+        per_round=None if mesh.task.probes.per_round == "all" else voted,
         probe_digest=probe_digest(data.probes, data.classes),
         common=layout.common,
         seed=mesh.seed,
@@ -111,8 +110,14 @@ def parts(
     return Parts(settings, method, data, watch)
 
 
-def _method(mesh: Mesh, peer: Peer, data: PeerData, voted: int, secret: bytes) -> Method:
-    """The mesh's method on one peer's data."""
+def _voted(mesh: Mesh, data: PeerData) -> int:
+    """Probes voted on in a round."""
+    per_round = mesh.task.probes.per_round
+    return len(data.probes) if per_round == "all" else min(per_round, len(data.probes))
+
+
+def method_of(mesh: Mesh, peer: Peer, data: PeerData, secret: bytes) -> Method:
+    """The mesh's method on one peer's data; `secret` as in `parts`."""
     settings, classes = mesh.train_settings(peer), len(data.classes)
     of: _Of = {"classes": classes, "seed": mesh.seed, "index": mesh.names.index(peer.name)}
     if mesh.method.privacy is None:
@@ -121,7 +126,7 @@ def _method(mesh: Mesh, peer: Peer, data: PeerData, voted: int, secret: bytes) -
         mesh.method.privacy.budget(),
         classes=classes,
         probes=len(data.probes),
-        voted=voted,
+        voted=_voted(mesh, data),
         secret=secret,
     )
     return PrivateTallyMethod(data, settings, responses, **of)
