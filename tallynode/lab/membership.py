@@ -2,7 +2,7 @@
 
 The loss-threshold attack of Yeom, Giacomelli, Fredrikson & Jha 2018 (arXiv 1709.01604): a net has
 less loss on a sample that it was trained on, so whoever sees a low one says *member*. The attacker
-reads all that a peer sends in the second half of the rounds and knows the class of each candidate.
+reads all that a peer sends, takes the mean over the rounds and knows the class of each candidate.
 
 *Parameters* are a net: its loss is the score. *Votes and soft labels* of public probes are none:
 the attacker trains a net of the same kind on them and takes its loss. Or, stronger, the candidates
@@ -106,8 +106,7 @@ def from_parameters(mesh: Mesh) -> Attacks:
     tables = []
     for round_ in range(1, mesh.rounds.count + 1):
         sent = np.stack([of.method.train(round_, np.zeros(0, dtype=np.int64)) for of in peers])
-        if _is_read(mesh, round_):
-            tables.append(np.stack([_scores_of(net, vector, asked.samples) for vector in sent]))
+        tables.append(np.stack([_scores_of(net, vector, asked.samples) for vector in sent]))
         average = Average(values=np.asarray(sent.mean(axis=0)), voters=len(peers))
         for peer in peers:
             peer.method.learn(round_, average)
@@ -165,13 +164,8 @@ def _said(mesh: Mesh, name: str, data: PeerData, beside: Tensor) -> np.ndarray:
     read = []
     for round_ in range(1, mesh.rounds.count + 1):
         content = method.train(round_, np.arange(len(asked.probes)))
-        if _is_read(mesh, round_):
-            read.append(content if content.ndim == 2 else one_hot[content])
+        read.append(content if content.ndim == 2 else one_hot[content])
     return np.asarray(np.mean(read, axis=0))
-
-
-def _is_read(mesh: Mesh, round_: int) -> bool:
-    return 2 * round_ > mesh.rounds.count
 
 
 def _copy(mesh: Mesh, data: PeerData) -> Copy:
