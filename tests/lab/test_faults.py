@@ -143,7 +143,12 @@ MUTANTS: dict[str, tuple[object, str, Wrong, str]] = {
         upside_down,
         "never cast",
     ),
-    "the same taken for another": (Hearing, "_same", lambda _: lambda *args: False, "refuses"),
+    "the same taken for another": (
+        Hearing,
+        "_otherwise",
+        lambda _: lambda self, known, ballot: known,
+        "refuses",
+    ),
     "never grafted": (Gossip, "graft", lambda _: lambda gossip, origins: {}, "last fault"),
 }
 

@@ -32,3 +32,5 @@ def sizes(peer: Peer, voters: int) -> Iterator[tuple[str, int, int]]:
     yield "complaints", len(heard.manners._complaints), limits.COMPLAINTS_MAX
     yield "rates", len(heard.manners._buckets), neighbours * len(BOUNDS)
     yield "strikes", len(heard.manners._records), neighbours
+    yield "origins with keys", len(heard.signatures._offered), voters
+    yield "proofs", len(heard.signatures._proofs), voters + 1
