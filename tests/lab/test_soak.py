@@ -12,6 +12,7 @@ def samples(*, leak_mib_h: float = 0.0, fds: tuple[int, int] = (30, 30)) -> list
         Sample(
             t_s=60.0 * i,
             rss_mib=(200 if i < 10 else 250) + leak_mib_h * i / 60,
+            own_mib=100 + leak_mib_h * i / 60,
             fds=fds[i >= 30] + (2 if i % 7 == 0 else 0),  # a file that is being saved
             threads=7,
             tasks=20,
@@ -37,6 +38,7 @@ def test_a_leak_is_seen(leak: dict[str, object]) -> None:
     found = trend("a", samples(**leak), 600)  # type: ignore[arg-type]
     assert not found.flat
     assert found.slope_mib_h == pytest.approx(leak.get("leak_mib_h", 0))
+    assert found.own_slope_mib_h == pytest.approx(found.slope_mib_h)
 
 
 def test_too_short_a_soak_says_so() -> None:
