@@ -1,17 +1,15 @@
-"""The pictures: report.html's, each a function from the run to an <svg> element, and a study's."""
+"""The four pictures of report.html, each a function from the run to an <svg> element."""
 
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tallynode.lab.records import Record, format_bytes, own_ballot_bytes, payload_total
 from tallynode.lab.summary import PeerSummary, Summary
 from tallynode.lab.svg import LIGHT, drawing, to_svg
-from tallynode.lab.tallies import TallyRound
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +18,6 @@ Series = Mapping[str, Sequence[Record]]  # tidied records by peer
 
 NAMED_MAX = 40  # peers; beyond it lines become a band and names are left out
 NAME_MAX = 16  # characters of a name in a picture
-CLASSES_NAMED_MAX = 20  # classes whose numbers stand beside the votes
 SHORT = 3  # rounds; lines of fewer get dots
 RAMP = ("ramp-0", "ramp-1", "ramp-2", "ramp-3", "ramp-4")  # least to most accurate
 
@@ -52,8 +49,8 @@ def accuracy_by_round(summary: Summary, series: Series) -> str:
         if len(rounds) <= SHORT:
             ax.set_xlim(0.5, len(rounds) + 0.5)
             ax.set_xticks(rounds)
-        _accuracy_axis(ax)
-        _legend(ax, columns=3)
+        accuracy_axis(ax)
+        legend(ax, columns=3)
         return to_svg(fig)
 
 
@@ -77,8 +74,8 @@ def accuracy_by_bytes(summary: Summary, series: Series) -> str:
         _byte_axis(ax, "payload bytes published, mean of the peers")
         ax.xaxis.set_minor_formatter(lambda value, _: "")
         _mark_short(ax, mean)
-        _accuracy_axis(ax)
-        _legend(ax)
+        accuracy_axis(ax)
+        legend(ax)
         return to_svg(fig)
 
 
@@ -120,7 +117,7 @@ def bytes_by_peer(summary: Summary) -> str:
             ax.locator_params(axis="x", nbins=3)
             ax.set_xlim(left=0)
             ax.grid(axis="x", linewidth=0.7)
-            _legend(ax)
+            legend(ax)
         return to_svg(fig)
 
 
@@ -241,14 +238,14 @@ def _mean(rows: np.ndarray) -> np.ndarray:
     return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
 
 
-def _accuracy_axis(ax: "Axes") -> None:
+def accuracy_axis(ax: "Axes") -> None:
     ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")
     ax.grid(axis="y", linewidth=0.7)
     ax.tick_params(length=0)
     ax.set_ylabel("test accuracy")
 
 
-def _legend(ax: "Axes", columns: int = 2) -> None:
+def legend(ax: "Axes", columns: int = 2) -> None:
     """The legend above the picture, where no line runs."""
     ax.legend(
         loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderpad=0.2, columnspacing=1.4
@@ -266,81 +263,3 @@ def _mark_short(ax: "Axes", rounds: np.ndarray) -> None:
         for line in ax.lines:
             line.set_marker("o")
             line.set_markersize(3)
-
-
-def tally_by_wrong(last: TallyRound) -> str:
-    """SVG: how many voters are wrong on how many probes, and how right the tally is there."""
-    with drawing(width=5.6, height=3.7) as fig:
-        ax = fig.add_subplot()
-        wrong = np.arange(len(last["by_wrong"]))
-        share = np.array([row[0] for row in last["by_wrong"]])
-        right = np.array([np.nan if row[1] is None else row[1] for row in last["by_wrong"]])
-        ax.bar(wrong, share, color=LIGHT["thread"], width=0.7, label="probes, share of all")
-        style: dict[str, Any] = {"color": LIGHT["accent"], "linewidth": 2.6, "marker": "o"}
-        ax.plot(wrong, right, label="tally, accuracy on them", **style)
-        ax.axvline((len(wrong) - 1) / 2, color=LIGHT["muted"], linestyle=":", linewidth=1.2)
-        ax.set_xlabel("voters that are wrong; dotted, half of them")
-        ax.locator_params(axis="x", integer=True)
-        _accuracy_axis(ax)
-        ax.set_ylabel("")
-        _legend(ax, columns=2)
-        return to_svg(fig)
-
-
-def votes_by_class(rounds: Sequence[TallyRound]) -> str:
-    """SVG: the share of each class among the votes of each round."""
-    with drawing(width=5.6, height=3.7) as fig:
-        ax = fig.add_subplot()
-        shares = np.array([of["votes"] for of in rounds])
-        edges = np.cumsum(np.hstack([np.zeros((len(shares), 1)), shares]), axis=1)
-        numbers = np.array([of["round"] for of in rounds])
-        for c in range(shares.shape[1]):
-            colour = LIGHT[("thread", "accent")[c % 2]]
-            ax.fill_between(numbers, edges[:, c], edges[:, c + 1], color=colour, linewidth=0)
-            if shares.shape[1] <= CLASSES_NAMED_MAX:
-                middle = (edges[-1, c] + edges[-1, c + 1]) / 2
-                ax.annotate(str(c), (numbers[-1], middle), (4, -3), textcoords="offset points")
-        ax.set_xlabel("round")
-        ax.locator_params(axis="x", integer=True)
-        ax.set_ylim(0, 1)
-        ax.margins(x=0)
-        return to_svg(fig)
-
-
-def accuracy_by_skew(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write the picture of a study: accuracy over α, a line a method, a panel a set and size."""
-    panels = list(dict.fromkeys((row["data"], row["peers"]) for row in rows))
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    with drawing(width=3.2 * len(panels) + 2.2, height=3.7) as fig:
-        for number, panel in enumerate(panels):
-            ax = fig.add_subplot(1, len(panels), number + 1)
-            for i, method in enumerate(methods):
-                line = [r for r in rows if (r["data"], r["peers"], r["method"]) == (*panel, method)]
-                alphas = [float(r["α"]) for r in line]
-                mean = np.array([r["accuracy"].mean for r in line])
-                spread = np.array([r["accuracy"].deviation or 0.0 for r in line])
-                style = _METHOD_STYLES[i % len(_METHOD_STYLES)] if i < len(methods) - 1 else _OURS
-                ax.plot(alphas, mean, label=method, **style)
-                ax.fill_between(
-                    alphas, mean - spread, mean + spread, color=style["color"], alpha=0.1
-                )
-            ax.set_xscale("log")
-            ax.set_xlabel("α of the label skew")
-            ax.set_title(f"{panel[0]}, {panel[1]} peers", fontsize=10)
-            _accuracy_axis(ax)
-        handles, labels = fig.axes[0].get_legend_handles_labels()
-        fig.legend(handles[::-1], labels[::-1], loc="outside right upper")
-        fig.savefig(path, transparent=False, facecolor="white")
-
-
-_OURS: dict[str, Any] = {"color": LIGHT["accent"], "linewidth": 2.6, "marker": "o", "zorder": 3}
-_METHOD_STYLES: list[dict[str, Any]] = [
-    {"color": LIGHT["muted"], "linestyle": ":", "linewidth": 1.4},
-    {"color": LIGHT["second"], "linewidth": 1.4, "marker": "s", "markersize": 3},
-    {"color": LIGHT["third"], "linewidth": 1.2},
-    {"color": LIGHT["third"], "linewidth": 1.2, "linestyle": "--"},
-    {"color": LIGHT["third"], "linewidth": 1.2, "linestyle": "-."},
-    {"color": LIGHT["third"], "linewidth": 1.2, "linestyle": ":"},
-    {"color": LIGHT["control"], "linewidth": 1.4},
-    {"color": LIGHT["control"], "linewidth": 1.4, "linestyle": "--"},
-]

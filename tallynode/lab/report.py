@@ -15,7 +15,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tallynode.lab import plots
+from tallynode.lab import plots, tally_plots
 from tallynode.lab.records import Record, format_bytes, format_share, payload_total, tidy
 from tallynode.lab.summary import Summary, write_text
 from tallynode.lab.svg import DARK, LIGHT
@@ -158,7 +158,7 @@ def _tally_pictures(rounds: list[TallyRound]) -> list[Picture]:
     last = rounds[-1]
     by_class = Picture(
         "Votes by class",
-        plots.votes_by_class(rounds),
+        tally_plots.votes_by_class(rounds),
         "What was voted, class by class, round by round; every peer's tally counts.",
     )
     if not last["by_wrong"]:
@@ -171,7 +171,7 @@ def _tally_pictures(rounds: list[TallyRound]) -> list[Picture]:
         f"{format_share(last['agreement'])}."
     )
     return [
-        Picture("The tally where voters are wrong", plots.tally_by_wrong(last), caption),
+        Picture("The tally where voters are wrong", tally_plots.tally_by_wrong(last), caption),
         by_class,
     ]
 
