@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Mapping
-from multiprocessing.context import ForkServerProcess
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,14 @@ def peer_folder(run_dir: Path, name: str) -> Path:
     return run_dir / "peers" / name
 
 
+def warm_context() -> ForkServerContext:
+    """Where processes come from that have torch loaded already, one thread each."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before the fork server imports torch
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([WARM])
+    return context
+
+
 class ProcessMesh:
     """Starts, watches and ends the peers.
 
@@ -41,9 +49,7 @@ class ProcessMesh:
     def __init__(self, mesh: Mesh, run_dir: Path) -> None:
         self._mesh = mesh
         self._run_dir = run_dir
-        os.environ.setdefault("OMP_NUM_THREADS", "1")  # before the fork server imports torch
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([WARM])
+        self._context = warm_context()
         self._processes: dict[str, ForkServerProcess] = {}
         self._offsets: dict[str, int] = {}
 

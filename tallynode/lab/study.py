@@ -8,11 +8,9 @@ was, and one that is asked for more runs only what is new.
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tallynode import __version__
 from tallynode.config import Mesh
-from tallynode.lab.processes import WARM
+from tallynode.lab.processes import warm_context
 from tallynode.lab.records import Record, payload_total
 from tallynode.lab.virtual import run_virtual
 
@@ -85,10 +83,7 @@ def study(
     todo = list({case.key: case for case in cases if case.key not in known}.values())
     if todo:
         _end_line(file)
-        os.environ.setdefault("OMP_NUM_THREADS", "1")  # before the fork server imports torch
-        context = get_context("forkserver")
-        context.set_forkserver_preload([WARM])
-        with ProcessPoolExecutor(max(1, jobs), mp_context=context) as pool:
+        with ProcessPoolExecutor(max(1, jobs), mp_context=warm_context()) as pool:
             for case, result in _as_done(todo, pool, console):
                 known[case.key] = result
                 line = {"key": case.key, "label": case.label, **asdict(result)}
