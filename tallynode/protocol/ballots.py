@@ -1,5 +1,6 @@
 """The ballots that a peer holds: one an origin and round, bounded; a voter counts once."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,6 +9,17 @@ from tallynode.protocol import limits
 from tallynode.protocol.coding.ballot import Coding
 
 BALLOTS_MIN = 2  # fewer say nothing that the peer does not know
+
+
+def summed(given: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """The float64 sum of all contents, added in the order of the names; None of too few."""
+    if len(given) < BALLOTS_MIN:
+        return None
+    first, *others = (given[name] for name in sorted(given))
+    total = first.astype(np.float64)
+    for content in others:
+        total += content
+    return total
 
 
 @dataclass(frozen=True, slots=True)

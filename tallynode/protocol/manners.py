@@ -14,7 +14,7 @@ from tallynode.errors import RemoteError
 from tallynode.protocol import effects as ef
 from tallynode.protocol import wire
 from tallynode.protocol.limits import COMPLAINTS_MAX, REASON_CHARS_MAX
-from tallynode.protocol.settings import PeerSettings, ballot_bytes
+from tallynode.protocol.settings import PeerSettings
 
 STRIKES_MAX = 20  # refusals; a neighbour that goes on sending garbage costs decoding and log lines
 FORGIVEN_EACH_S = 60.0  # seconds until one strike is forgiven; harm done once a while is not malice
@@ -69,10 +69,7 @@ class Manners:
     """
 
     def __init__(self, settings: PeerSettings) -> None:
-        content = ballot_bytes(
-            settings.method, settings.voted, settings.symbols, settings.parameters
-        )
-        self._ballot_max = content + wire.HEAD_BYTES_MAX
+        self._ballot_max = settings.ballot_bytes + wire.HEAD_BYTES_MAX
         self._reach = settings.reach
         self._buckets: dict[tuple[str, str], _Bucket] = {}  # (neighbour, class of message)
         self._records: dict[str, _Record] = {}

@@ -27,6 +27,11 @@ def _check_name(name: str) -> None:
         raise LocalError(f"a name must have 1 to {limits.NAME_BYTES_MAX} bytes: {name[:40]!r}")
 
 
+def _check_round(round_: int) -> None:
+    if not 1 <= round_ <= limits.ROUND_MAX:
+        raise LocalError(f"round {round_} is out of range")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
     """What must agree before two peers count each other's votes."""
@@ -57,8 +62,7 @@ class Ballot:
 
     def __post_init__(self) -> None:
         _check_name(self.origin)
-        if not 1 <= self.round <= limits.ROUND_MAX:
-            raise LocalError(f"round {self.round} is out of range")
+        _check_round(self.round)
         if len(self.signature) not in (0, limits.SIGNATURE_BYTES):
             raise LocalError(f"a signature of {len(self.signature)} bytes")
         if not 0 <= self.hops_left <= limits.HOPS_MAX:
@@ -74,8 +78,7 @@ class Ask:
 
     def __post_init__(self) -> None:
         _check_name(self.origin)
-        if not 1 <= self.round <= limits.ROUND_MAX:
-            raise LocalError(f"round {self.round} is out of range")
+        _check_round(self.round)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +118,7 @@ class Proof:
 
     def __post_init__(self) -> None:
         _check_name(self.origin)
-        if not 1 <= self.round <= limits.ROUND_MAX:
-            raise LocalError(f"round {self.round} is out of range")
+        _check_round(self.round)
         if self.first.digest == self.second.digest:
             raise LocalError("one and the same ballot twice proves nothing")
 

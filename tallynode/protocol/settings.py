@@ -69,8 +69,7 @@ class PeerSettings:
             "probes": 1 <= self.probes <= limits.PROBES_MAX,
             "per_round": self.per_round is None or 1 <= self.per_round <= self.probes,
             "what a ballot holds (it must fit a message)": (
-                ballot_bytes(self.method, self.voted, self.symbols, self.parameters)
-                <= limits.BALLOT_BYTES_MAX
+                self.ballot_bytes <= limits.BALLOT_BYTES_MAX
             ),
             "probe_digest": len(self.probe_digest) == 8,
             "quorum": 0 < self.rounds.quorum <= 1,
@@ -88,6 +87,11 @@ class PeerSettings:
     def symbols(self) -> int:
         """Different entries that a ballot may have: a class, at a level of sureness."""
         return self.classes * self.levels
+
+    @property
+    def ballot_bytes(self) -> int:
+        """Content of a ballot at most, in bytes."""
+        return ballot_bytes(self.method, self.voted, self.symbols, self.parameters)
 
     @property
     def said(self) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tallynode.protocol.ballots import BALLOTS_MIN, BallotBox, Held
+from tallynode.protocol.ballots import BallotBox, Held, summed
 from tallynode.protocol.coding import DecodeError
 from tallynode.protocol.coding.ballot import Coding
 from tallynode.protocol.settings import PeerSettings
@@ -74,9 +74,7 @@ class Parameters:
         self, round_: int, given: Mapping[str, np.ndarray], late: int, probes: np.ndarray
     ) -> Average | None:
         """The mean of all, added in the order of the names; None of fewer than two."""
-        if len(given) < BALLOTS_MIN:
+        total = summed(given)
+        if total is None:
             return None
-        total = np.zeros(self._size)
-        for name in sorted(given):
-            total += given[name]
         return Average(values=(total / len(given)).astype(np.float32), voters=len(given))

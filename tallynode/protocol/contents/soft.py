@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tallynode.protocol.ballots import BALLOTS_MIN, BallotBox, Held
+from tallynode.protocol.ballots import BallotBox, Held, summed
 from tallynode.protocol.coding import DecodeError, soft
 from tallynode.protocol.coding.ballot import Coding
 from tallynode.protocol.settings import PeerSettings
@@ -102,11 +102,9 @@ class SoftLabels:
         self, round_: int, given: Mapping[str, np.ndarray], late: int, probes: np.ndarray
     ) -> SoftConsensus | None:
         """The mean of all, added in the order of the names; None of fewer than two."""
-        if len(given) < BALLOTS_MIN:
+        total = summed(given)
+        if total is None:
             return None
-        total = np.zeros(self._shape)
-        for name in sorted(given):
-            total += given[name]
         posterior = (total / total.sum(axis=1, keepdims=True)).astype(np.float32)
         return SoftConsensus(probes=probes, posterior=posterior, voters=len(given))
 
