@@ -68,8 +68,9 @@ def simulate(mesh: Mesh, options: Options) -> sums.Summary:
     console = Console(stderr=options.json_output)
     prefetch(mesh.data_settings(0), console.print)
     began, clock = datetime.now().astimezone(), time.monotonic()
-    first = assemble.parts(mesh, mesh.names[0])
-    for warning in Layout.of(mesh).warnings():
+    layout = Layout.of(mesh)
+    first = assemble.parts(mesh, mesh.names[0], layout=layout)
+    for warning in layout.warnings():
         console.print(warning, style="yellow")
     alone = _baseline(mesh, console) if options.baseline else {}
     started = time.monotonic()
