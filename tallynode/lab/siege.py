@@ -51,12 +51,17 @@ class Watched:
 
     def __init__(self, folder: Path, processes: list["subprocess.Popen[bytes]"]) -> None:
         self._records = folder / "a" / "rounds.jsonl"
+        self._log = folder / "a" / "log.jsonl"
         self._processes = processes
 
     def records(self) -> list[dict[str, Any]]:
         """The lines of the besieged peer's rounds.jsonl so far."""
         text = self._records.read_text(encoding="utf-8") if self._records.exists() else ""
         return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+    def says(self, text: str) -> bool:
+        """Whether the besieged peer's log holds this text yet."""
+        return text in self._log.read_text(encoding="utf-8")
 
     def rounds(self, since: int) -> Rounds:
         """How the rounds after the first `since` went."""
