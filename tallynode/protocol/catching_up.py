@@ -3,6 +3,9 @@
 A ballot may refer to earlier ones of its origin. Who does not hold them (it came late, was away, or
 tallied otherwise) keeps the newest such ballot of each origin and asks the neighbour that sent it;
 the answer is that origin's last ballots, the first standing alone. No round is lost by it.
+
+One that refers to the tally of the very round that is gathered here has only overtaken the last of
+that round's ballots, as it may where roads differ. It waits until the round closes, or is overdue.
 """
 
 from tallynode.protocol.messages import Ask, Ballot
@@ -15,6 +18,7 @@ class CatchingUp:
         self._waiting: dict[str, Ballot] = {}  # origin -> its newest ballot that cannot be read
         self._asked: dict[str, set[str]] = {}  # origin -> neighbours asked for it
         self._answered: dict[tuple[str, str], int] = {}  # (neighbour, origin) -> latest round
+        self._early: dict[str, tuple[str, Ballot]] = {}  # origin -> sender, its ballot of the next
 
     def wants(self, sender: str, ballot: Ballot) -> bool:
         """Note a ballot that cannot be read; whether its sender is to be asked."""
@@ -29,6 +33,19 @@ class CatchingUp:
             return False
         asked.add(sender)
         return True
+
+    def keep(self, sender: str, ballot: Ballot) -> None:
+        """Note a ballot that can be read once this round has closed."""
+        self._early.setdefault(ballot.origin, (sender, ballot))
+
+    def kept(self) -> list[str]:
+        """The origins of which a ballot is kept."""
+        return list(self._early)
+
+    def take_kept(self) -> list[tuple[str, Ballot]]:
+        """The (sender, ballot) pairs that were kept, in the order in which they came."""
+        kept, self._early = self._early, {}
+        return list(kept.values())
 
     def waiting(self, origin: str, sender: str) -> Ballot | None:
         """The ballot of an origin that waits for an answer of this neighbour."""

@@ -15,7 +15,7 @@ from tallynode.protocol import wire
 from tallynode.protocol.ballots import BallotBox, Held
 from tallynode.protocol.catching_up import CatchingUp
 from tallynode.protocol.coding import DecodeError
-from tallynode.protocol.coding.ballot import MissingReference
+from tallynode.protocol.coding.ballot import Coding, MissingReference
 from tallynode.protocol.contents import contents_of
 from tallynode.protocol.counters import Counters
 from tallynode.protocol.gossip import Gossip, Seen
@@ -56,6 +56,7 @@ class Hearing:
         self.lags = Lags(settings.rounds.deadline_min_s, settings.rounds.deadline_max_s)
         self.voted = 0  # the latest round in which the mesh has heard this peer vote
         self.round = 0  # this peer's own; older ballots than its staleness allows are not kept
+        self.awaited = 0  # the round that is gathered and whose tally may come any moment
         self._expelled: set[str] = set()  # voters; a relay of theirs is at no fault
 
     def running_neighbours(self) -> list[str]:
@@ -132,7 +133,7 @@ class Hearing:
                 return self._hear_ask(neighbour, message)
             case Key() | Proof():
                 return self.vouching.hear(neighbour, message)
-        if message.origin in self._expelled or self.signatures.has_voted_twice(message.origin):
+        if not self._has_say(message.origin):
             return []
         if event.topic == wire.answer_topic(mine.name):
             return self._hear_answer(neighbour, message, size, now)
@@ -142,6 +143,9 @@ class Hearing:
         if message.origin == mine.name:  # once is enough
             heard.append(ef.Unsubscribe(neighbour=neighbour, topics=(event.topic,)))
         return heard
+
+    def _has_say(self, origin: str) -> bool:
+        return origin not in self._expelled and not self.signatures.has_voted_twice(origin)
 
     def _hear_ballot(self, sender: str, ballot: Ballot, size: int, now: float) -> list[ef.Effect]:
         origin, round_ = ballot.origin, ballot.round
@@ -164,7 +168,11 @@ class Hearing:
         try:
             held = self.contents.decode(origin, round_, ballot.coding, ballot.body)
         except MissingReference:
-            return self._ask(sender, ballot, size)
+            self.counters.received_ballot += size
+            if self._is_early(ballot):
+                self.catching_up.keep(sender, ballot)
+                return []
+            return self._ask(sender, ballot)
         except DecodeError as error:
             why = f"sent a ballot of {origin} that is damaged: {error}"
             raise RemoteError(sender, why) from error
@@ -213,9 +221,27 @@ class Hearing:
 
     # -- ballots that refer to others which are not here ------------------------------------------
 
-    def _ask(self, sender: str, ballot: Ballot, size: int) -> list[ef.Effect]:
+    def _is_early(self, ballot: Ballot) -> bool:
+        """Whether all that a ballot lacks is the tally of the round that is gathered here."""
+        if ballot.coding is not Coding.TALLY or ballot.round != self.awaited + 1:
+            return False
+        return self.box.get(ballot.origin, self.awaited) is not None
+
+    def look_again(self, now: float) -> list[ef.Effect]:
+        """The round has closed or is overdue: read what came early, or ask for what it lacks."""
+        self.awaited = 0
+        out: list[ef.Effect] = []
+        for sender, ballot in self.catching_up.take_kept():
+            try:
+                if self._has_say(ballot.origin):
+                    out += self._hear_ballot(sender, ballot, 0, now)
+            except RemoteError as error:
+                self.counters.refused += 1
+                out += self.manners.refuse(sender, error, now)
+        return out
+
+    def _ask(self, sender: str, ballot: Ballot) -> list[ef.Effect]:
         """Keep a ballot that cannot be read yet, and ask whoever sent it for what leads to it."""
-        self.counters.received_ballot += size
         if not self.catching_up.wants(sender, ballot):
             return []
         return [self.speaking.ask(sender, Ask(origin=ballot.origin, round=ballot.round))]

@@ -133,7 +133,7 @@ class Peer:
                 return self._close(how, now)
             if not self._asked and now >= self._voted + self.hearing.lags.overdue_s():
                 self._asked = True
-                return self.hearing.graft(sorted(self._owing(now)))
+                return self.hearing.graft(sorted(self._owing(now))) + self.hearing.look_again(now)
         if self.phase is Phase.DONE:
             waiting = self.hearing.running_neighbours()
             if not waiting or now >= self._done + rounds.linger_s:
@@ -179,7 +179,7 @@ class Peer:
     def _cast(self, content: np.ndarray, now: float) -> list[ef.Effect]:
         """Save this round's ballot, unless the last state covers it, then publish it."""
         mine = self.settings
-        self._voted, self._asked = now, False
+        self._voted, self._asked, self.hearing.awaited = now, False, self.round
         self.hearing.lags.voted(self.round, now)
         held = self.hearing.contents.encode(self.round, content)
         signature = self.hearing.signatures.sign(self.round, held.content)
@@ -253,7 +253,8 @@ class Peer:
             said = "alone, training on private data only" if self._alone else "no longer alone"
             logs.append(ef.Log(level="warning", event=said, fields={"round": self.round}))
         grafts = self.hearing.graft([*missing, *self.hearing.audited()])
-        return [*logs, *grafts, ef.Learn(round=self.round, outcome=outcome)]
+        early = self.hearing.look_again(now)
+        return [*logs, *grafts, *early, ef.Learn(round=self.round, outcome=outcome)]
 
     def _learned(self, event: ev.Learned, now: float) -> list[ef.Effect]:
         if self.phase is not Phase.LEARNING or event.round != self.round:

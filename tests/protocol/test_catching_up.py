@@ -103,6 +103,43 @@ def test_a_lost_ballot_is_made_up_for(play: MakePlay) -> None:
         assert mesh.refusals(name) == []
 
 
+def test_a_ballot_that_overtakes_a_round_waits_for_its_tally(play: MakePlay) -> None:
+    """Where roads differ, a fast peer's next ballot comes before a slow one's last: nobody asks."""
+    slow = {("p5", "p6"): 0.3}  # p0 reads p5 over that road, since it is the shorter, p1 does not
+    rounds = RoundSettings(count=12, quorum=1.0, deadline_min_s=60.0, deadline_max_s=90.0)
+    mesh = play(RING, rounds=rounds, overrides={"*": PROBES}, latency_s=slow)
+    overtaken = 0
+
+    def finished() -> bool:
+        nonlocal overtaken
+        overtaken += sum(bool(peer.hearing.catching_up.kept()) for peer in mesh.peers.values())
+        return bool(mesh.finished())
+
+    mesh.start()
+    mesh.run(until=finished)
+    assert overtaken > 0
+    for name in EIGHT:
+        assert asks(mesh, name) == []
+        assert {(r["voters"], r["closed_by"]) for r in mesh.reports(name).values()} == {(8, "all")}
+        assert {b.coding for b in mesh.ballots(name)[2:]} == {Coding.TALLY}
+
+
+def test_it_waits_no_longer_than_until_the_round_is_overdue(play: MakePlay) -> None:
+    """Where the rest of a round does not come, what the next ballot lacks is asked for."""
+    latency = {("c", "a"): 0.005}
+    triangle = graph.complete("abc")
+    rounds = RoundSettings(count=0, quorum=1.0, deadline_min_s=4.0, deadline_max_s=60.0)
+    mesh = play(triangle, hops=1, rounds=rounds, overrides={"*": PROBES}, latency_s=latency)
+    mesh.start()
+    mesh.run(until=lambda: mesh.round_of("a") == 6)
+    latency["c", "a"] = 30.0
+    mesh.run(until=lambda: mesh.peers["a"].hearing.catching_up.kept())
+    assert (mesh.round_of("a"), asks(mesh, "a")) == (6, [])
+    mesh.run(until_s=mesh.now + 2.0)
+    assert len(asks(mesh, "a")) == 1
+    assert mesh.peers["a"].hearing.box.get("b", 7) is not None
+
+
 def test_an_ask_is_answered_once_and_only_for_a_voter(play: MakePlay) -> None:
     """A neighbour that asks again and again costs one chain; a stranger's name is refused."""
     mesh = play(RING, rounds=ENDLESS, overrides={"*": PROBES})

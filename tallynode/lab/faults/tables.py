@@ -21,6 +21,7 @@ def sizes(peer: Peer, voters: int) -> Iterator[tuple[str, int, int]]:
     yield "first copies", len(gossip._first), voters
     yield "origins sought", len(gossip._sought), voters
     yield "ballots that wait", len(late._waiting), voters
+    yield "ballots that came early", len(late._early), voters
     yield "neighbours asked", max(map(len, late._asked.values()), default=0), neighbours
     yield "asks answered", len(late._answered), neighbours * (voters + 1)
     yield "lags", len(heard.lags._recent), limits.LAGS_HELD
