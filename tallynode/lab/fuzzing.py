@@ -7,8 +7,9 @@ comes, it answers with effects: any exception is a bug, of which `step` would no
 """
 
 import random
+import time
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from tallynode.edge.admission import Admission
 from tallynode.edge.identity import load_or_make
 from tallynode.edge.signer import DeviceSigner
 from tallynode.errors import LocalError
-from tallynode.lab.mutation import mutant
+from tallynode.lab.mutation import mutant, pick
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
 from tallynode.protocol import graph, wire
@@ -36,6 +37,8 @@ STEP_S = 0.01  # seconds of made-up time that a message takes
 RENEW_EACH = 1000  # inputs to one peer: it must meet them in the state in which they matter
 PAUSE_S = 120.0  # seconds between two damaged messages: each is heard, none is one too many
 DIGEST = bytes(range(8))
+CALLED = {"h": "hello", "v": "ballot", "a": "answer", "q": "ask", "k": "key", "x": "proof"}
+SIGNED = (CALLED["v"], CALLED["a"])  # kinds that are fuzzed with a signature and without one
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,34 +196,64 @@ def _vote_twice(mesh: SmallTalk, signers: Mapping[str, DeviceSigner]) -> None:
 
 def _kind_of(topic: str, data: bytes) -> str:
     """A message's kind, as a person calls it."""
-    kinds = {"h": "hello", "v": "ballot", "a": "answer", "q": "ask", "k": "key", "x": "proof"}
-    signed = " signed" if topic[0] in "va" and data[0] == 0x98 else ""
-    return kinds[topic[0]] + signed
+    called = CALLED[topic[0]]
+    return f"{called} signed" if called in SIGNED and data[0] == 0x98 else called
+
+
+@dataclass(slots=True)
+class Fed:
+    """How damaged messages of one kind were taken."""
+
+    inputs: int = 0
+    refused: int = 0  # with the one error that there is for that
+    slowest_ms: float = 0.0  # of processor time, for one message
+
+    @property
+    def passed(self) -> int:
+        """Messages that were not refused: still true, or of no consequence."""
+        return self.inputs - self.refused
 
 
 def fuzz(
     recorded: Recorded, signers: Mapping[str, DeviceSigner], kind: str, inputs: int, seed: int
-) -> int:
-    """Feed a running peer so many damaged messages of a kind; how many were not refused."""
-    of_kind = recorded.messages[kind]
-    seeds, draw, refused, now = [data for _, data in of_kind], random.Random(seed), 0, 1e6
-    unsigned = kind in ("ballot", "answer")
-    topics = sorted({topic for topic, _ in of_kind} | {f"{x}/{n}" for x in "vkx" for n in NAMES})
-    for i in range(inputs):
-        if i % RENEW_EACH == 0:
-            peer = _fed(recorded, None if unsigned else signers, newcomer="answer" in kind)
-            refused -= peer.counters.refused
-        topic = draw.choice(of_kind)[0] if draw.random() < 0.9 else draw.choice(topics)
+) -> Fed:
+    """Feed a running peer so many damaged messages of a kind; what it raises comes out of here."""
+    of_kind, draw, fed = recorded.messages[kind], random.Random(seed), Fed()
+    keys = None if kind in SIGNED else signers
+    while fed.inputs < inputs:
+        peer = _prepared(recorded, keys, newcomer=kind.startswith(CALLED["a"]))
+        _feed(peer, of_kind, min(RENEW_EACH, inputs - fed.inputs), draw, fed)
+    return fed
+
+
+def _feed(
+    peer: Peer, of_kind: Sequence[tuple[str, bytes]], count: int, draw: random.Random, fed: Fed
+) -> None:
+    """Feed one peer."""
+    seeds, now, name = [data for _, data in of_kind], 1e6, peer.settings.name
+    said = [topic for topic, _ in of_kind]
+    any_ = sorted({*said, *(f"{letter}/{n}" for letter in CALLED for n in NAMES)})
+    before, clock = peer.counters.refused, time.thread_time
+    for _ in range(count):
+        topic = pick(said if draw.random() < 0.9 else any_, draw)
         if topic[0] in "aq":
-            topic = f"{topic[0]}/{peer.settings.name}"
+            topic = f"{topic[0]}/{name}"
+        event = ev.Received(neighbour=SENDER, topic=topic, data=mutant(seeds, draw))
         now += PAUSE_S
-        peer.step(ev.Received(neighbour=SENDER, topic=topic, data=mutant(seeds, draw)), now)
-        if (i + 1) % RENEW_EACH == 0 or i + 1 == inputs:
-            refused += peer.counters.refused
-    return inputs - refused
+        began = clock()
+        try:
+            peer.step(event, now)
+        except Exception as error:
+            error.add_note(f"on {topic}: {event.data.hex()}")
+            raise
+        fed.slowest_ms = max(fed.slowest_ms, 1000 * (clock() - began))
+    fed.inputs += count
+    fed.refused += peer.counters.refused - before
 
 
-def _fed(recorded: Recorded, signers: Mapping[str, DeviceSigner] | None, *, newcomer: bool) -> Peer:
+def _prepared(
+    recorded: Recorded, signers: Mapping[str, DeviceSigner] | None, *, newcomer: bool
+) -> Peer:
     """A peer that has the first ballots of all; or late ones, and asked for what led there."""
     name = LATE if newcomer else TARGET
     peer = Peer(settings_of(name), signer=signers[name] if signers else None)

@@ -30,5 +30,6 @@ def test_every_kind_of_message_is_said(recorded: Recorded) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_damaged_messages_end_no_peer(recorded: Recorded, folder: Path, kind: str) -> None:
     """No exception leaves the peer; most are refused, and some get past the first checks."""
-    passed = fuzz(recorded, signers_in(folder), kind, INPUTS, seed=1)
-    assert 0 < passed < INPUTS / 2
+    fed = fuzz(recorded, signers_in(folder), kind, INPUTS, seed=1)
+    assert fed.inputs == INPUTS
+    assert 0 < fed.passed < INPUTS / 2
