@@ -88,7 +88,7 @@ def parts(
     parameters = method.parameters if mesh.method.name == "fedavg" else 0
     _check_sizes(mesh, voted, len(data.classes), parameters)
     settings = PeerSettings(
-        mesh=mesh.mesh,
+        mesh=mesh.called,
         name=name,
         reach=graph.reach(name, layout.neighbours, mesh.hops),
         hops=mesh.hops,

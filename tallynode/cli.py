@@ -204,7 +204,7 @@ def _check(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(mesh.model_dump_json(indent=2, exclude_none=True))
         return EX_OK
-    print(f"{arguments.file}: mesh {mesh.mesh}, {len(mesh.peers)} peers, {mesh.graph.kind}: fine")
+    print(f"{arguments.file}: mesh {mesh.called}, {len(mesh.peers)} peers, {mesh.graph.kind}: fine")
     for warning in Layout.of(mesh).warnings():
         print(f"{arguments.file}: {warning}", file=sys.stderr)
     return EX_OK

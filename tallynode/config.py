@@ -41,6 +41,7 @@ class Mesh(Section):
     """A whole topology.yaml."""
 
     mesh: fields.Name
+    epoch: fields.Epoch = 0  # begun anew with the same keys and probes: one more, on every peer
     listen: fields.Listen = "127.0.0.1"
     insecure: Literal["loopback", "lab-network"] | None = None  # None: pinned off loopback
     broker: fields.Broker = "embedded"  # embedded | mosquitto | mqtt://host[:port]
@@ -56,6 +57,11 @@ class Mesh(Section):
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
         found = [*check_graph(self.graph, self.names), *_check_trust(self), *_check_account(self)]
+        if len(self.called) > limits.NAME_BYTES_MAX:
+            why = (
+                f"should be shorter: {self.called} has more than {limits.NAME_BYTES_MAX} characters"
+            )
+            found.append((("mesh",), why))
         fields.refuse_all(found)
         return self
 
@@ -63,6 +69,11 @@ class Mesh(Section):
     def names(self) -> tuple[str, ...]:
         """Return the peers' names in the order of the file."""
         return tuple(peer.name for peer in self.peers)
+
+    @property
+    def called(self) -> str:
+        """Return what peers call their mesh: nothing said in one epoch counts in another."""
+        return f"{self.mesh}#{self.epoch}" if self.epoch else self.mesh
 
     @property
     def hops(self) -> int:

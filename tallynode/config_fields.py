@@ -170,6 +170,7 @@ Broker = Annotated[str, AfterValidator(_broker)]
 Data = Annotated[str, AfterValidator(_data)]
 Folder = Annotated[Path, BeforeValidator(_folder)]
 Count = Annotated[StrictInt, Field(ge=1, le=COUNT_MAX)]
+Epoch = Annotated[StrictInt, Field(ge=0, le=999_999)]
 CountOrNone = Annotated[StrictInt, Field(ge=0, le=COUNT_MAX)]
 Seed = Annotated[StrictInt, Field(ge=0, lt=1 << 63)]  # what a torch generator takes
 Port = Annotated[StrictInt, Field(ge=1, le=65535)]

@@ -345,6 +345,15 @@ def test_absent_and_oversized_files_are_named(tmp_path: Path) -> None:
     assert lines == [f"t.yaml: larger than {FILE_BYTES_MAX} bytes: not a topology file"]
 
 
+def test_an_epoch_is_part_of_what_peers_call_their_mesh(tmp_path: Path) -> None:
+    """The first is not said, so that it changes nothing; each later one makes another mesh."""
+    assert load(tmp_path, "mesh: m\npeers: 2\nepoch: 0").called == "m"
+    assert load(tmp_path, "mesh: m\npeers: 2\nepoch: 12").called == "m#12"
+    long = f"mesh: {'m' * 31}\npeers: 2\nepoch: 1"
+    why = f"should be shorter: {'m' * 31}#1 has more than 32 characters"
+    assert refusal(tmp_path, long) == [f"t.yaml:1:7: mesh: {why}"]
+
+
 def test_plain_words_keep_their_meaning(tmp_path: Path) -> None:
     """Peers may be named `no`, 1e-3 is a number, 010 is ten, and yes and no are still answers."""
     text = "mesh: m\ndiscovery: no\npeers: [no, on, 'null']\nseed: 010\ntask: {learning_rate: 1e-3}"

@@ -29,6 +29,7 @@ from tallynode.protocol.peer import Peer
 from tallynode.protocol.settings import PeerSettings
 
 NAMES = ("a", "b", "c", "m")
+MESH = "relayed"  # and so it was called in the epoch before
 WARM_ROUNDS = 5
 ROUNDS_AFTER = 3  # that begin and close after each attempt was heard
 AHEAD = range(1, 5)  # rounds beyond a's last that ballots are for: usable where a is, or comes
@@ -53,6 +54,7 @@ class Relay:
         self.outbox = outbox
         self.watched = watched
         self.signers: Mapping[str, DeviceSigner] = {}
+        self.mesh = settings.mesh
         self._settings = settings
 
     def ballot(
@@ -129,7 +131,7 @@ async def relay_forgeries(folder: Path) -> list[Heard]:
 async def _introduce(relay: Relay) -> None:
     for name in "cm":
         key = Key(origin=name, public_key=relay.signers[name].public_key)
-        data = wire.encode_key(key, "relayed")
+        data = wire.encode_key(key, relay.mesh)
         await relay.outbox.publish(wire.key_topic(name), data, retain=True)
 
 
@@ -137,10 +139,12 @@ async def _attempts(relay: Relay) -> list[Heard]:
     forged = [relay.ballot("c", n, by="m") for n in AHEAD]
     unsigned = [relay.ballot("c", n, by=None) for n in AHEAD]
     elsewhere = [relay.ballot("c", n, by="c", mesh="other") for n in AHEAD]
+    earlier = [relay.ballot("c", n, by="c", mesh=MESH) for n in AHEAD]
     heard = [
         await relay.say("a forged origin, signed by the relay", *(("v/c", d) for d in forged)),
         await relay.say("a forged origin, not signed", *(("v/c", d) for d in unsigned)),
         await relay.say("a replay from another mesh", *(("v/c", d) for d in elsewhere)),
+        await relay.say("a replay from the epoch before", *(("v/c", d) for d in earlier)),
         await relay.say("an oversize ballot", ("v/m", relay.oversize())),
     ]
     old = relay.ballot("c", -4, by="c")
@@ -166,7 +170,8 @@ def _topology(folder: Path, devices: Mapping[str, Identity], ports: Mapping[str,
         {"name": n, "id": devices[n].id, "address": "127.0.0.1", "port": ports[n]} for n in NAMES
     ]
     topology = {
-        "mesh": "relayed",
+        "mesh": MESH,
+        "epoch": 1,
         "discovery": False,
         "graph": {"kind": "custom", "edges": [["a", "b"], ["a", "m"], ["m", "c"]]},
         "peers": peers,

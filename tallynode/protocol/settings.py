@@ -41,7 +41,7 @@ class PeerSettings:
     `hops` edges; its keys are the neighbours.
     """
 
-    mesh: str
+    mesh: str  # its name, and its epoch where that is not the first
     name: str
     reach: Mapping[str, tuple[str, ...]]
     hops: int  # edges a ballot travels, at least 1

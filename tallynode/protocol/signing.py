@@ -12,8 +12,8 @@ one round prove that it has voted twice, to anybody who has its key (and need no
 shown).
 
 A recorded ballot says nothing in another mesh, on other probes, under another seed or in another
-round. A mesh that is begun anew with the same keys, name, seed and probes would hear its own past:
-it needs another seed.
+round. A mesh that is begun anew with the same keys, name, seed and probes would hear its own past;
+the mesh here is therefore its name with its epoch, as `topology.yaml` counts them.
 """
 
 import hashlib

@@ -123,16 +123,17 @@ def test_a_state_folder_in_use(lab: Any, fails: Any) -> None:
 
 
 @pytest.mark.slow
-def test_the_state_of_another_mesh(lab: Any, fails: Any) -> None:
-    """Exits with 65 and leaves the state alone."""
+@pytest.mark.parametrize("other", [{"mesh": "another"}, {"epoch": 1}])
+def test_the_state_of_another_mesh(lab: Any, fails: Any, other: dict[str, Any]) -> None:
+    """Exits with 65 and leaves the state alone; says how to begin anew."""
     lonely = {"peers": 1, "graph": {"edges": []}, "rounds": {"count": 1}}
     assert lab.daemon(lab.file(**lonely), "peer-1").end() == 0
     kept = (lab.folder / "peer-1" / "state" / "checkpoint-0").read_bytes()
-    lab.mesh = "another"
     where = ("--state-dir", lab.folder / "peer-1" / "state")
-    code, err = fails("--peers-config", lab.file(**lonely), "--peer", "peer-1", *where)
+    code, err = fails("--peers-config", lab.file(**lonely, **other), "--peer", "peer-1", *where)
     assert code == EX_DATAERR
-    assert "holds the state of peer peer-1 of mesh test-" in err
+    assert f"holds the state of peer peer-1 of mesh {lab.mesh} " in err
+    assert "remove its checkpoints to begin anew" in err
     assert (lab.folder / "peer-1" / "state" / "checkpoint-0").read_bytes() == kept
 
 

@@ -28,22 +28,24 @@ def two_peers(ports: list[int]) -> list[dict[str, Any]]:
     ]
 
 
-def test_peers_with_other_probes_do_not_count_each_other(
-    lab: Any, home: Any, free_ports: list[int]
+@pytest.mark.parametrize(
+    ("what", "sections"),
+    [
+        ("probe set or class list", {"task": {"partition": {"seed": 2, "per_peer": 60}}}),
+        ("mesh", {"epoch": 1}),
+    ],
+)
+def test_peers_that_differ_do_not_count_each_other(
+    lab: Any, home: Any, free_ports: list[int], what: str, sections: dict[str, Any]
 ) -> None:
     """Each refuses the other's votes and says what differs; both train alone to the end."""
     daemons = {}
-    for name, seed in {"a": 1, "b": 2}.items():
-        file = lab.file(
-            f"{name}.yaml",
-            peers=two_peers(free_ports),
-            discovery=False,
-            task={"partition": {"seed": seed, "per_peer": 60}},
-        )
+    for name, other in {"a": {}, "b": sections}.items():
+        file = lab.file(f"{name}.yaml", peers=two_peers(free_ports), discovery=False, **other)
         daemons[name] = lab.daemon(file, name)
     for name, daemon in daemons.items():
         assert daemon.end() == 0
-        assert daemon.says("votes do not count here, it differs in probe set or class list")
+        assert daemon.says(f"votes do not count here, it differs in {what}")
         at = home(lab.folder / name)
         assert at.rounds == [1, 2, 3, 4]
         assert {(record["voters"], record["closed_by"]) for record in at.records} == {(1, "alone")}
