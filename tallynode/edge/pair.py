@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import termios
 from pathlib import Path
 
 from tallynode.config import Mesh
@@ -61,6 +62,8 @@ def pair(mesh: Mesh, name: str, state: Path) -> int:
         print(f"{candidate.name} is paired", flush=True)
 
     print(f"This is {name}:\n    {identity.id}")
+    if others <= set(pinned):
+        print(f"All others are pinned here; this waits for those that have not pinned {name}.")
     print(f"Run `tallynode pair` on {', '.join(sorted(wanted))} as well, within ten minutes.")
     print("Ctrl-C ends it; what is paired by then stays paired.", flush=True)
     pairing = Pairing(identity, _ask, write, wanted, pinned)
@@ -76,6 +79,7 @@ def pair(mesh: Mesh, name: str, state: Path) -> int:
 
 async def _ask(candidate: Candidate) -> bool:
     """Put the question, without holding up the loop; the end of input is a no."""
+    termios.tcflush(sys.stdin, termios.TCIFLUSH)  # what was typed before it is no answer
     print(_QUESTION.format(name=candidate.name, id=candidate.id), end="", flush=True)
     loop = asyncio.get_running_loop()
     typed = asyncio.Event()
@@ -87,6 +91,8 @@ async def _ask(candidate: Candidate) -> bool:
     yes = os.read(sys.stdin.fileno(), 1024).strip().lower() in (b"y", b"yes")
     if yes:
         print(f"Waiting for the yes at {candidate.name} …", flush=True)
+    else:
+        print(f"{candidate.name} is not paired; run pair again to be asked again.", flush=True)
     return yes
 
 

@@ -118,12 +118,27 @@ def test_without_a_yes_on_both_sides_nothing_is_pinned(
     a.type("y\n")
     b.expect(r"\[y/N\]")
     b.type("\n")
+    b.expect("a is not paired; run pair again")
     a.expect("Waiting for the yes at b")
     for each in (a, b):
         each.ctrl_c()
         each.expect("interrupted")
         assert each.end() == 130
     assert read_pins(tmp_path / "a" / "state") == read_pins(tmp_path / "b" / "state") == {}
+
+
+def test_what_is_typed_before_the_question_is_no_answer(
+    lab: Any, terminal: Callable[..., Terminal], tmp_path: Path
+) -> None:
+    """A yes must follow the ID that it is about."""
+    file = lab.file(peers=["a", "b"])
+    a = pair(terminal, file, tmp_path, "a")
+    a.expect("This is a:")
+    a.type("y\n")
+    pair(terminal, file, tmp_path, "b")
+    a.expect(r"\[y/N\]")
+    a.type("n\n")
+    assert a.expect("Waiting for the yes|b is not paired")[0] == "b is not paired"
 
 
 def test_three_devices_pair_in_one_go(
