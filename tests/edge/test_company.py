@@ -1,4 +1,4 @@
-"""Whom a peer has to do with: links, outbox and protocol follow the pins, and part from the shunned.
+"""Whom a peer has to do with: all follows from the pins, less those that it shuns.
 
 The outbox and the links are stand-ins that note what they are told; the pins are real.
 """
@@ -110,7 +110,7 @@ async def test_it_begins_with_the_pins(
 
 
 async def test_without_pins_everybody_is_heard(start: Start, noted: Noted, inbox: Inbox) -> None:
-    """Nobody is expelled, the links are left as they are, and pins that come later change nothing."""
+    """Nobody is expelled, the links stay as they are, and pins that come later change nothing."""
     company = await start(None)
     company.set_pins({"b": "TALLY-…"})
     assert noted.silent()
