@@ -8,7 +8,8 @@ Each attempt ends with a question about a voter that there is not: a says in its
 it, and so has heard by then all that was said before.
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +34,7 @@ MESH = "relayed"  # and so it was called in the epoch before
 WARM_ROUNDS = 5
 ROUNDS_AFTER = 3  # that begin and close after each attempt was heard
 AHEAD = range(1, 5)  # rounds beyond a's last that ballots are for: usable where a is, or comes
+TRUE = "what c has signed"
 GARBAGE = 40  # messages; more than anybody forgives
 
 
@@ -41,7 +43,10 @@ class Heard:
     """One attempt, and what a made of it."""
 
     name: str
-    refused: int  # messages
+    sent: int  # messages
+    refused: int
+    ms: float  # until a had heard them all
+    grown_mib: float  # most resident memory of a meanwhile, above that before
     voters: list[int]  # in each round that closed since it began
     closed_by: list[str]  # likewise
     left_out: list[str]
@@ -83,17 +88,26 @@ class Relay:
 
     async def say(self, name: str, *messages: tuple[str, bytes]) -> Heard:
         """Publish, and see what becomes of it."""
+        heard, grown = await self.watched.watch(self._say(name, messages))
+        return replace(heard, grown_mib=grown)
+
+    async def _say(self, name: str, messages: Sequence[tuple[str, bytes]]) -> Heard:
         before = self.watched.records()
         mark = f"mark-{len(before)}"
         end = wire.encode_ask(Ask(origin=mark, round=1), self._settings.mesh)
+        began = time.perf_counter()
         for topic, data in (*messages, (wire.ask_topic("a"), end)):
             await self.outbox.publish(topic, data, retain=False)
         await self.watched.until(lambda: self.watched.says(mark) or self.watched.says("shunned"))
+        ms = 1000 * (time.perf_counter() - began)
         wanted = len(self.watched.records()) + 1 + ROUNDS_AFTER  # the one that is open, and more
         await self.watched.until(lambda: len(self.watched.records()) >= wanted)
         since = self.watched.records()[len(before) : wanted]
         return Heard(
             name=name,
+            sent=len(messages),
+            ms=ms,
+            grown_mib=0.0,
             refused=since[-1]["refused"] - before[-1]["refused"] - 1,  # but for the mark
             voters=[record["voters"] for record in since],
             closed_by=[record["closed_by"] for record in since],
@@ -145,12 +159,13 @@ async def _attempts(relay: Relay) -> list[Heard]:
         await relay.say("a forged origin, not signed", *(("v/c", d) for d in unsigned)),
         await relay.say("a replay from another mesh", *(("v/c", d) for d in elsewhere)),
         await relay.say("a replay from the epoch before", *(("v/c", d) for d in earlier)),
+        await relay.say("a ballot on a wrong topic", ("v/m", relay.ballot("c", 1, by="c"))),
         await relay.say("an oversize ballot", ("v/m", relay.oversize())),
     ]
     old = relay.ballot("c", -4, by="c")
     heard.append(await relay.say("an old round, truly signed", ("v/c", old)))
     true = [relay.ballot("c", n, by="c") for n in AHEAD]
-    heard.append(await relay.say("what c has signed", *(("v/c", data) for data in true)))
+    heard.append(await relay.say(TRUE, *(("v/c", data) for data in true)))
     await relay.watched.until(lambda: relay.watched.records()[-1]["voters"] == 2)
     heard.append(await relay.say("the same once more", *(("v/c", data) for data in true)))
     twice = [("v/c", relay.ballot("c", AHEAD[0], by="c", says=says)) for says in (0, 1)]

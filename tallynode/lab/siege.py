@@ -1,17 +1,18 @@
 """Two pinned peers that train, while somebody tries to get at one of them."""
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import yaml
@@ -19,6 +20,8 @@ import yaml
 from tallynode.edge.identity import load_or_make, pem_of
 from tallynode.lab.attempts import Attempt, Target, Verdict
 from tallynode.lab.forgeries import child_of, second_of
+
+T = TypeVar("T")
 
 NAMES = ("a", "b")  # a is besieged
 WARM_ROUNDS = 10  # before memory is measured; the first ones still allocate
@@ -47,12 +50,13 @@ class Rounds:
 
 
 class Watched:
-    """Running peers, of which the first is looked at."""
+    """Running peers, and how much memory the first one takes, its broker included."""
 
     def __init__(self, folder: Path, processes: list["subprocess.Popen[bytes]"]) -> None:
         self._records = folder / "a" / "rounds.jsonl"
         self._log = folder / "a" / "log.jsonl"
         self._processes = processes
+        self._peer = psutil.Process(processes[0].pid)
 
     def records(self) -> list[dict[str, Any]]:
         """The lines of the besieged peer's rounds.jsonl so far."""
@@ -80,6 +84,23 @@ class Watched:
                 assert all(process.poll() is None for process in self._processes), "a peer ended"
                 await asyncio.sleep(LOOK_S)
 
+    async def watch(self, doing: Awaitable[T]) -> tuple[T, float]:
+        """Do something; its result, and how much memory the first peer took more, in MiB."""
+        before = most = self._resident()
+        task = asyncio.ensure_future(doing)
+        while not task.done():
+            await asyncio.wait({task}, timeout=LOOK_S)
+            most = max(most, self._resident())
+        return task.result(), (most - before) / (1 << 20)
+
+    def _resident(self) -> int:
+        """Bytes; a child that is just being started again counts nothing."""
+        found = self._peer.memory_info().rss
+        for child in self._peer.children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found += child.memory_info().rss
+        return int(found)
+
     def end(self) -> None:
         """End all peers."""
         for process in self._processes:
@@ -89,27 +110,22 @@ class Watched:
 
 
 class Siege(Watched):
-    """Running peers, and how much memory the first one takes."""
+    """Running peers, and what an attacker needs to know of the first one."""
 
     def __init__(self, folder: Path, target: Target, processes: list["subprocess.Popen[bytes]"]):
         super().__init__(folder, processes)
         self.target = target
-        self._peer = psutil.Process(processes[0].pid)
 
     async def attempt(self, name: str, attempt: Attempt) -> Outcome:
         """Try one thing, and watch the peer's memory meanwhile."""
-        before = most = self._peer.memory_info().rss
-        trying = asyncio.ensure_future(attempt(self.target))
-        while not trying.done():
-            await asyncio.wait({trying}, timeout=LOOK_S)
-            most = max(most, self._peer.memory_info().rss)
-        return Outcome(name=name, verdict=trying.result(), grown_mib=(most - before) / (1 << 20))
+        verdict, grown = await self.watch(attempt(self.target))
+        return Outcome(name=name, verdict=verdict, grown_mib=grown)
 
 
 @asynccontextmanager
-async def siege(folder: Path) -> AsyncIterator[Siege]:
+async def siege(folder: Path, broker: str) -> AsyncIterator[Siege]:
     """Start the peers, wait until they train together, and end them afterwards."""
-    file, target = _prepare(folder)
+    file, target = _prepare(folder, broker)
     besieged = Siege(folder, target, [start_peer(folder, file, name) for name in NAMES])
     try:
         await besieged.until(lambda: len(besieged.records()) >= WARM_ROUNDS)
@@ -118,11 +134,12 @@ async def siege(folder: Path) -> AsyncIterator[Siege]:
         besieged.end()
 
 
-def _prepare(folder: Path) -> tuple[Path, Target]:
+def _prepare(folder: Path, broker: str) -> tuple[Path, Target]:
     devices = {name: load_or_make(folder / name / "state") for name in (*NAMES, "stranger")}
     ports = free_ports(len(NAMES))
     topology = {
         "mesh": "besieged",
+        "broker": broker,
         "discovery": False,
         "graph": "complete",
         "peers": [
@@ -177,10 +194,10 @@ def free_ports(count: int) -> list[int]:
 
 
 async def besiege(
-    folder: Path, attempts: dict[str, Attempt]
+    folder: Path, attempts: Mapping[str, Attempt], broker: str = "embedded"
 ) -> tuple[list[Outcome], Rounds, float]:
     """Make all attempts, one after the other; outcomes, the peer's rounds, and seconds in all."""
-    async with siege(folder) as besieged:
+    async with siege(folder, broker) as besieged:
         since = len(besieged.records())
         began = time.perf_counter()
         outcomes = [await besieged.attempt(name, attempt) for name, attempt in attempts.items()]
