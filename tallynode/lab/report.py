@@ -6,7 +6,7 @@ writer, or shown by rich as plain text. Both libraries for the page are imported
 """
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,7 +52,11 @@ def render_report(run_dir: Path, summary: Summary, records: Iterable[Record]) ->
         lstrip_blocks=True,
     )
     environment.filters.update(
-        bytes=format_bytes, share=format_share, payload=payload_total, count=count
+        bytes=format_bytes,
+        share=format_share,
+        payload=payload_total,
+        count=count,
+        epsilon=format_epsilon,
     )
     page = environment.get_template("report.html.j2").render(
         run=summary,
@@ -106,6 +110,13 @@ def headlines(summary: Summary, series: plots.Series) -> list[Headline]:
     note = f"{count(summary['rounds'], 'round')}{typical}"
     found.append(Headline(format_seconds(summary["wall_s"]), "wall time", note))
     return found
+
+
+def format_epsilon(account: Mapping[str, float] | None, of: str) -> str:
+    """One figure of a peer's account of private votes, or a dash: 0.42, 8, 8,796."""
+    if account is None:
+        return "–"
+    return f"{account[of]:,.0f}" if account[of] >= 100 else f"{account[of]:.3g}"
 
 
 def format_seconds(seconds: float) -> str:

@@ -57,6 +57,7 @@ class PeerSummary(TypedDict):
     payload_received: dict[str, int]
     wire_bytes: WireBytes
     refused: int
+    privacy: dict[str, float] | None  # ε spent by private votes, see methods/responses.py
     rss_mib: float
     exit: str
     pid: int | None
@@ -235,6 +236,7 @@ def _peer(outcome: PeerOutcome, records: Sequence[Record]) -> PeerSummary:
         payload_received=dict(last["payload_received"]) if last else {},
         wire_bytes=last["wire_bytes"] if last else WireBytes(sent=0, received=0, source="none"),
         refused=last["refused"] if last else 0,
+        privacy=last.get("privacy") if last else None,
         rss_mib=max((record["rss_mib"] for record in records), default=0.0),
         exit=outcome.exit,
         pid=outcome.pid,

@@ -72,6 +72,20 @@ def test_report_shows_the_run(make_run: Make, tmp_path: Path) -> None:
         assert word in text
 
 
+def test_what_private_votes_spent_is_on_the_page(make_run: Make, tmp_path: Path) -> None:
+    """ε of a vote and of all, a peer each; nothing of it where votes are not private."""
+    run = make_run(["pi-1", "pi-2"])
+    assert "ε" not in Page(render(run, tmp_path)[1]).text
+    spent = {"vote": 4.0, "round": 1840.0, "total": 8796.1, "probe": 20.0, "delta": 1e-5}
+    private = [{**line, "privacy": spent} for line in run.records if line["peer"] == "pi-1"]
+    others = [line for line in run.records if line["peer"] != "pi-1"]
+    _, page = render(run._replace(records=[*private, *others]), tmp_path)
+    assert "<th>ε of all" in page
+    assert "<td>4<td>8,796<td>" in page
+    assert "<td>–<td>–<td>" in page
+    assert "δ = 1e-05" in page
+
+
 def test_names_from_a_configuration_are_text(make_run: Make, tmp_path: Path) -> None:
     """A name that is markup, a formula or one of our colours is shown as it was written."""
     run = make_run(HOSTILE)
