@@ -44,6 +44,16 @@ def largest(vector: np.ndarray, count: int) -> np.ndarray:
     return indices
 
 
+def bytes_max(size: int, count: int, kind: Values) -> int:
+    """Bytes at most of a delta with `count` of `size` entries.
+
+    A gap takes a byte, and one more for each 128 that it bridges; what does not compress grows by
+    less than a thousandth. Where all entries are sent there are no gaps.
+    """
+    positions = count + size // 128 if count < size else count // 100
+    return 1024 + (positions + _coded_bytes(count, kind)) * 1001 // 1000
+
+
 def encode(vector: np.ndarray, count: int, kind: Values) -> tuple[bytes, np.ndarray]:
     """The `count` largest entries of a delta -> bytes, and what is left of it.
 
