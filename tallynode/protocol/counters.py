@@ -16,18 +16,22 @@ class Counters:
     received_ballot: int = 0  # first copies
     received_duplicate: int = 0  # further copies, and ballots that a later one has overtaken
     received_control: int = 0
+    delta: int = 0  # published beside the ballots
+    received_delta: int = 0
     refused: int = 0
     by_coding: dict[str, int] = field(default_factory=dict)  # contents alone, of what is published
 
     def fields(self) -> dict[str, object]:
         """The counters as they stand in a round's record."""
-        ballots = {name: self.ballot * (name == self.payload) for name in PAYLOADS}
+        sent = {name: self.ballot * (name == self.payload) for name in PAYLOADS}
+        sent["delta"] += self.delta
         return {
-            "payload_bytes": {**ballots, "control": self.control},
+            "payload_bytes": {**sent, "control": self.control},
             "relayed_bytes": self.relayed,
             "payload_received": {
                 "ballot": self.received_ballot,
                 "duplicate": self.received_duplicate,
+                "delta": self.received_delta,
                 "control": self.received_control,
             },
             "coded_bytes": dict(self.by_coding),

@@ -1,11 +1,13 @@
 """Everything that a peer can ask of the world. Their order in `step`'s answer is contract."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from tallynode.protocol.contents import Outcome
+
+Deltas = Mapping[str, Sequence[tuple[int, bytes]]]  # by neighbour: (round, delta), oldest first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,6 +16,7 @@ class Train:
 
     round: int
     probes: np.ndarray  # (n,) int64, the probes to vote on
+    bridge: bool = False  # whether the answer is to hold a delta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +25,7 @@ class Learn:
 
     round: int
     outcome: Outcome | None
+    deltas: Deltas = field(default_factory=dict)  # to be merged first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

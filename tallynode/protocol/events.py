@@ -1,7 +1,7 @@
 """Everything that can happen to a peer. Time is not in them: `step` takes it beside the event."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -54,6 +54,7 @@ class Trained:
 
     round: int
     content: np.ndarray  # votes (probes of the round,) int; what the method sends instead
+    delta: bytes = b""  # what the learner has changed by, where the Train asked for it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,7 @@ class Learned:
 
     round: int
     metrics: Mapping[str, object]  # carried into the report untouched
+    refused: Mapping[str, str] = field(default_factory=dict)  # whose delta was damaged, and how
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

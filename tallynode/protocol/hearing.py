@@ -12,24 +12,24 @@ from tallynode.errors import LocalError, RemoteError
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
 from tallynode.protocol import wire
+from tallynode.protocol.answering import Answering, ballot_of
 from tallynode.protocol.ballots import BallotBox, Held
 from tallynode.protocol.catching_up import CatchingUp
 from tallynode.protocol.coding import DecodeError
 from tallynode.protocol.coding.ballot import Coding, MissingReference
 from tallynode.protocol.contents import contents_of
 from tallynode.protocol.counters import Counters
+from tallynode.protocol.deltas import Deltas
 from tallynode.protocol.gossip import Gossip, Seen
 from tallynode.protocol.greetings import Greetings
 from tallynode.protocol.manners import Manners
 from tallynode.protocol.members import Members
-from tallynode.protocol.messages import Ask, Ballot, Hello, Key, Proof, State
+from tallynode.protocol.messages import Ask, Ballot, Hello, Key, Piece, Proof, State
 from tallynode.protocol.rounds import Lags
 from tallynode.protocol.settings import PeerSettings
 from tallynode.protocol.signing import Signatures, Signer
 from tallynode.protocol.speaking import Speaking
 from tallynode.protocol.vouching import Vouching
-
-AUDIT_ROUNDS = 4  # rounds between two audits; each costs some copies of one ballot
 
 
 class Hearing:
@@ -53,6 +53,15 @@ class Hearing:
         self.contents = contents_of(settings, self.box)
         self.vouching = Vouching(settings, self.signatures, self.speaking, self.members, self.box)
         self.catching_up = CatchingUp()
+        self.answering = Answering(
+            settings.name,
+            self.members,
+            self.box,
+            self.contents,
+            self.catching_up,
+            self.speaking,
+        )
+        self.deltas = Deltas(settings)
         self.lags = Lags(settings.rounds.deadline_min_s, settings.rounds.deadline_max_s)
         self.voted = 0  # the latest round in which the mesh has heard this peer vote
         self.round = 0  # this peer's own; older ballots than its staleness allows are not kept
@@ -76,6 +85,7 @@ class Hearing:
         topics = [*self.vouching.topics(origins), *map(wire.ballot_topic, origins)]
         if self.signatures.used:  # the mesh may remember a vote of ours that our disk has lost
             topics.append(wire.ballot_topic(name))
+        topics += self.deltas.topics(neighbour)
         return [
             ef.Log(level="info", event="linked", fields={"neighbour": neighbour}),
             ef.Subscribe(neighbour=neighbour, topics=(*addressed, *topics)),
@@ -117,12 +127,21 @@ class Hearing:
             self.manners.admit(neighbour, event.topic, len(event.data), now)
             return self._hear(event, now)
         except RemoteError as error:
-            self.counters.refused += 1
-            return self.manners.refuse(neighbour, error, now)
+            return self.refuse(error, neighbour, now)
+
+    def refuse(self, error: RemoteError, neighbour: str, now: float) -> list[ef.Effect]:
+        """Count what was refused of a neighbour's, and draw the consequences."""
+        self.counters.refused += 1
+        return self.manners.refuse(neighbour, error, now)
 
     def _hear(self, event: ev.Received, now: float) -> list[ef.Effect]:
         mine, neighbour, size = self._settings, event.neighbour, len(event.data)
+        if not size and event.topic.startswith("d/"):
+            return []  # a topic that the neighbour's latest delta does not reach
         message = wire.decode(event.data, neighbour, mine.mesh, mine.probe_digest)
+        if isinstance(message, Piece):
+            self.counters.received_delta += size
+            return self.deltas.hear(neighbour, event.topic, message)
         if not isinstance(message, Ballot):
             self.counters.received_control += size
         match message:
@@ -130,7 +149,7 @@ class Hearing:
                 self.greetings.hear(neighbour, message)
                 return []
             case Ask():
-                return self._hear_ask(neighbour, message)
+                return self.answering.hear(neighbour, message)
             case Key() | Proof():
                 return self.vouching.hear(neighbour, message)
         if not self._has_say(message.origin):
@@ -246,20 +265,6 @@ class Hearing:
             return []
         return [self.speaking.ask(sender, Ask(origin=ballot.origin, round=ballot.round))]
 
-    def _hear_ask(self, sender: str, ask: Ask) -> list[ef.Effect]:
-        if ask.origin != self._settings.name and ask.origin not in self.members.table:
-            why = f"asked for ballots of {ask.origin}, which has no vote here"
-            raise RemoteError(sender, why, differs=True)
-        if not self.catching_up.may_answer(sender, ask):
-            return []
-        out = []
-        for round_, coding, coded in self.contents.chain(ask.origin, ask.round):
-            held = self.box.get(ask.origin, round_)
-            if held is not None:
-                again = replace(held, coding=coding, coded=coded)
-                out.append(self.speaking.answer(sender, _ballot(ask.origin, round_, 0, again)))
-        return out
-
     def _hear_answer(self, sender: str, answer: Ballot, size: int, now: float) -> list[ef.Effect]:
         """Take in a ballot that leads to one that waits, and see whether that can be read now."""
         waiting = self.catching_up.waiting(answer.origin, sender)
@@ -290,34 +295,11 @@ class Hearing:
 
     def publish(self, origin: str, round_: int, hops_left: int, held: Held) -> ef.Effect:
         """Put the latest ballot of an origin on this peer's outbox."""
-        return self.speaking.ballot(_ballot(origin, round_, hops_left, held))
-
-    def audited(self) -> list[str]:
-        """The voter whose ballots are to be compared at all neighbours now, if any.
-
-        In steady state each ballot is heard once, and two faces would never meet. Nobody knows
-        beforehand whom this peer will look at: its own signature of the round decides.
-        """
-        own = self.box.get(self._settings.name, self.round)
-        if own is None or not own.signature or self.round % AUDIT_ROUNDS:
-            return []
-        voters = sorted(self.members.table)
-        return [voters[int.from_bytes(own.signature[:8]) % len(voters)]]
+        return self.speaking.ballot(ballot_of(origin, round_, hops_left, held))
 
     def graft(self, origins: Iterable[str]) -> list[ef.Effect]:
         """Read origins that stayed silent at every neighbour again."""
         return _subscribe(self.gossip.graft(origins))
-
-
-def _ballot(origin: str, round_: int, hops_left: int, held: Held) -> Ballot:
-    return Ballot(
-        origin=origin,
-        round=round_,
-        hops_left=hops_left,
-        coding=held.coding,
-        body=held.coded,
-        signature=held.signature,
-    )
 
 
 def _subscribe(reading: Mapping[str, tuple[str, ...]]) -> list[ef.Effect]:

@@ -2,6 +2,8 @@
 
 MESSAGE_BYTES_MAX = 262_144  # bytes a message; a hostile broker announcing 250 MB is cut off here
 BALLOT_BYTES_MAX = MESSAGE_BYTES_MAX - 256  # bytes of coded votes, the head left room
+PIECE_BYTES_MAX = MESSAGE_BYTES_MAX - 256  # bytes of a delta in one message
+PIECES_MAX = 1 << 14  # of a delta, 4 GiB; a forged count cannot reach further
 SIGNATURE_BYTES = 64  # of Ed25519
 PUBLIC_KEY_BYTES = 32  # of Ed25519
 DIGEST_BYTES = 32  # of a ballot's content, under its signature

@@ -1,6 +1,7 @@
 """What peers tell each other: who I am (retained, rarely sent), how I voted, and what I lack.
 
-Where ballots are signed, also by which key, and who has signed two ballots for one round.
+Where ballots are signed, also by which key, and who has signed two ballots for one round. Where
+there is a bridge, also how the own learner has changed, in pieces.
 
 A Hello is read only from the neighbour whose outbox it stands in. A Ballot may have travelled: its
 `origin` voted, and whoever published it is only the relay.
@@ -123,4 +124,24 @@ class Proof:
             raise LocalError("one and the same ballot twice proves nothing")
 
 
-Message = Ballot | Hello | Ask | Key | Proof
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A part of an origin's delta for one bridge; read only from the origin's own outbox."""
+
+    origin: str
+    round: int
+    index: int
+    count: int  # of the delta's pieces
+    model: int  # 32 bits that tell deltas of one model from those of another
+    body: bytes
+
+    def __post_init__(self) -> None:
+        _check_name(self.origin)
+        _check_round(self.round)
+        if not (0 <= self.index < self.count <= limits.PIECES_MAX):
+            raise LocalError(f"piece {self.index} of {self.count}")
+        if not 1 <= len(self.body) <= limits.PIECE_BYTES_MAX:
+            raise LocalError(f"a piece of {len(self.body)} bytes")
+
+
+Message = Ballot | Hello | Ask | Key | Proof | Piece

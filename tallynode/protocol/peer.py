@@ -14,6 +14,7 @@ from tallynode.errors import LocalError
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
 from tallynode.protocol import snapshot as snap
+from tallynode.protocol.bridging import Bridging
 from tallynode.protocol.coding.reference import DEPTH_MAX
 from tallynode.protocol.counters import Counters
 from tallynode.protocol.hearing import Hearing
@@ -56,6 +57,7 @@ class Peer:
         self._closed: Mapping[str, object] = {}
         self._alone = False
         self._asked = False  # for this round's overdue ballots, at every neighbour
+        self.bridging = Bridging(settings, self.hearing, restored)
 
     @property
     def round(self) -> int:
@@ -163,11 +165,14 @@ class Peer:
         free = min(self.hearing.voted + 1, self._last_round())
         self.hearing.round = max(round_, ahead, free)
         self._round_started = now
-        return [ef.Train(round=self.round, probes=self._probes())]
+        bridge = self.bridging.at(self.round)
+        return [ef.Train(round=self.round, probes=self._probes(), bridge=bridge)]
 
     def _vote(self, event: ev.Trained, now: float) -> list[ef.Effect]:
         if self.phase is not Phase.TRAINING or event.round != self.round:
             raise LocalError(f"votes for round {event.round} in round {self.round}")
+        if event.delta:
+            self.bridging.made(event.round, event.delta)
         if self.round <= self.hearing.voted < self._last_round():
             return self._train(self.round, now)  # the mesh remembers a vote that our disk has lost
         self.phase = turn(self.phase, Turn.VOTED)
@@ -185,9 +190,10 @@ class Peer:
         signature = self.hearing.signatures.sign(self.round, held.content)
         held = replace(held, signature=signature)
         self.hearing.box.put(mine.name, self.round, held)
-        publish = self.hearing.publish(mine.name, self.round, mine.hops - 1, held)
-        if self.round < self._covered:
-            return [publish]
+        ballot = self.hearing.publish(mine.name, self.round, mine.hops - 1, held)
+        deltas = self.bridging.publish()
+        if self.round < self._covered and not deltas:
+            return [ballot]
         self._covered = max(self.round + mine.rounds.save_every, self._free)
         state = snap.Snapshot(
             mesh=mine.mesh,
@@ -197,8 +203,10 @@ class Peer:
             count=len(content),
             body=self.hearing.contents.alone(content),
             covered=self._covered - self.round - 1,
+            bridged=self.bridging.round,
+            delta=self.bridging.delta,
         )
-        return [ef.Save(round=self.round, state=snap.encode(state)), publish]
+        return [ef.Save(round=self.round, state=snap.encode(state)), ballot, *deltas]
 
     def _patient(self, now: float) -> bool:
         """Whether peers that have not been heard yet are still waited for."""
@@ -218,7 +226,7 @@ class Peer:
 
     def _closes(self, now: float) -> str | None:
         """Why the round closes now, or None while it stays open."""
-        if not self._owing(now):
+        if not self._owing(now) and not self.bridging.waits(self.round, self._patient(now)):
             return "all"
         if self._ahead(now) >= self.round + BEHIND_ROUNDS:
             return "behind"
@@ -252,9 +260,11 @@ class Peer:
             self._alone = outcome is None
             said = "alone, training on private data only" if self._alone else "no longer alone"
             logs.append(ef.Log(level="warning", event=said, fields={"round": self.round}))
-        grafts = self.hearing.graft([*missing, *self.hearing.audited()])
+        grafts = self.hearing.graft([*missing, *self.hearing.vouching.audited(self.round)])
         early = self.hearing.look_again(now)
-        return [*logs, *grafts, *early, ef.Learn(round=self.round, outcome=outcome)]
+        deltas = self.hearing.deltas.take(self.round)
+        learn = ef.Learn(round=self.round, outcome=outcome, deltas=deltas)
+        return [*logs, *grafts, *early, learn]
 
     def _learned(self, event: ev.Learned, now: float) -> list[ef.Effect]:
         if self.phase is not Phase.LEARNING or event.round != self.round:
@@ -269,14 +279,15 @@ class Peer:
             **event.metrics,
             **self.counters.fields(),
         }
-        report = ef.Report(fields=fields)
+        report: list[ef.Effect] = [ef.Report(fields=fields)]
+        report += self.bridging.refused(event.refused, now)
         following = max(self.round + 1, self._free)
         if following <= self._last_round():
             self.phase = turn(self.phase, Turn.NEXT)
-            return [report, *self._train(following, now)]
+            return [*report, *self._train(following, now)]
         self.phase = turn(self.phase, Turn.LAST)
         self._done = now
-        return [report, self.hearing.speaking.hello(State.DONE)]
+        return [*report, self.hearing.speaking.hello(State.DONE)]
 
     def _stop(self) -> list[ef.Effect]:
         self.phase = turn(self.phase, Turn.STOP)

@@ -34,6 +34,20 @@ class RoundSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BridgeSettings:
+    """When deltas are exchanged, with whom, and how large they may be."""
+
+    every: int  # rounds from one bridge to the next
+    merges: tuple[str, ...]  # the neighbours whose model is this peer's
+    model: int  # 32 bits that tell it from other models
+    bytes_max: int  # of a delta
+
+    def at(self, round_: int) -> bool:
+        """Whether deltas are exchanged in a round."""
+        return bool(self.merges) and round_ % self.every == 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PeerSettings:
     """One peer's view of its mesh.
 
@@ -59,6 +73,7 @@ class PeerSettings:
     common: bool = False  # whether every peer hears every other, so that tallies can be the same
     seed: int  # public; draws the round's probe sample
     rounds: RoundSettings = RoundSettings()
+    bridge: BridgeSettings | None = None  # None: models stay at home
 
     def __post_init__(self) -> None:
         checks = {
@@ -96,7 +111,9 @@ class PeerSettings:
     @property
     def said(self) -> str:
         """The method and what of it peers must agree on, in words."""
-        return self.method if self.levels == 1 else f"{self.method}, {self.levels} levels"
+        levels = f", {self.levels} levels" if self.levels > 1 else ""
+        bridge = f", bridge every {self.bridge.every}" if self.bridge else ""
+        return self.method + levels + bridge
 
     @property
     def payload(self) -> str:

@@ -27,6 +27,8 @@ class Snapshot:
     count: int  # votes on the ballot, or what stands for them in another method
     body: bytes  # them, standing alone, as protocol/contents codes them
     covered: int = 0  # further rounds in which it may have voted since
+    bridged: int = 0  # the round of its last delta
+    delta: bytes = b""  # that delta, which its neighbours may still lack
 
     @property
     def free(self) -> int:
@@ -44,7 +46,8 @@ def encode(snapshot: Snapshot) -> bytes:
         snapshot.round,
         snapshot.count,
         snapshot.body,
-        *([snapshot.covered] if snapshot.covered else []),
+        *([snapshot.covered] if snapshot.covered or snapshot.delta else []),
+        *([snapshot.bridged, snapshot.delta] if snapshot.delta else []),
     ]
     return bytes(msgpack.packb(fields))
 
@@ -57,16 +60,22 @@ def decode(data: bytes) -> Snapshot:
     """
     try:
         version, mesh, name, digest, round_, count, body, *more = msgpack.unpackb(data)
-        (covered,) = more or (0,)
-    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        covered, bridged, delta = {0: (0, 0, b""), 1: (*more, 0, b""), 3: more}[len(more)]
+    except (ValueError, TypeError, KeyError, msgpack.UnpackException) as error:
         raise DecodeError("not a peer's state") from error
     if version != VERSION:
         raise DecodeError(f"state of version {version!r:.40}, this peer reads {VERSION}")
-    kinds = {str: (mesh, name), bytes: (digest, body), int: (round_, count, covered)}
+    kinds = {
+        str: (mesh, name),
+        bytes: (digest, body, delta),
+        int: (round_, count, covered, bridged),
+    }
     if not all(type(value) is kind for kind, values in kinds.items() for value in values):
         raise DecodeError("a state with a field of the wrong type")
     if not (1 <= count <= limits.CONTENT_MAX and 1 <= round_ <= limits.ROUND_MAX and covered >= 0):
         raise DecodeError("a state with an impossible round or number of votes")
+    if not (1 <= bridged <= round_ if delta else bridged == 0):
+        raise DecodeError("a state with a delta of an impossible round")
     return Snapshot(
         mesh=mesh,
         name=name,
@@ -75,4 +84,6 @@ def decode(data: bytes) -> Snapshot:
         count=count,
         body=body,
         covered=covered,
+        bridged=bridged,
+        delta=delta,
     )

@@ -1,8 +1,10 @@
 """What a peer puts on its outbox: messages as bytes, each counted as it is made."""
 
+from tallynode.errors import LocalError
 from tallynode.protocol import effects as ef
 from tallynode.protocol import wire
 from tallynode.protocol.counters import Counters
+from tallynode.protocol.deltas import cut
 from tallynode.protocol.messages import Ask, Ballot, Hello, Key, Proof, State
 from tallynode.protocol.settings import PeerSettings
 
@@ -18,6 +20,7 @@ class Speaking:
     def __init__(self, settings: PeerSettings, counters: Counters) -> None:
         self._settings = settings
         self._counters = counters
+        self._pieces = 0  # of the delta that stands on the outbox
 
     def hello(self, state: State) -> ef.Effect:
         """Announce what must agree, and what this peer is doing."""
@@ -54,6 +57,22 @@ class Speaking:
     def answer(self, neighbour: str, ballot: Ballot) -> ef.Effect:
         """Answer a neighbour with a ballot."""
         return self._ballot(wire.answer_topic(neighbour), ballot, retain=False)
+
+    def delta(self, round_: int, data: bytes) -> list[ef.Effect]:
+        """Put this peer's delta of a round on its outbox, in place of the one before."""
+        mine = self._settings
+        if mine.bridge is None:
+            raise LocalError("a delta where there is no bridge")
+        out: list[ef.Effect] = []
+        for piece in cut(mine.name, round_, mine.bridge.model, data):
+            coded = wire.encode_piece(piece, mine.mesh)
+            self._counters.delta += len(coded)
+            out.append(ef.Publish(topic=wire.piece_topic(mine.name, piece.index), data=coded))
+        now = len(out)
+        for index in range(now, self._pieces):
+            out.append(ef.Publish(topic=wire.piece_topic(mine.name, index), data=b""))
+        self._pieces = now
+        return out
 
     def _ballot(self, topic: str, ballot: Ballot, *, retain: bool) -> ef.Effect:
         data = wire.encode_ballot(ballot, self._settings.mesh, self._settings.probe_digest)

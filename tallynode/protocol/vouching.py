@@ -17,6 +17,8 @@ from tallynode.protocol.settings import PeerSettings
 from tallynode.protocol.signing import Signatures
 from tallynode.protocol.speaking import Speaking
 
+AUDIT_ROUNDS = 4  # rounds between two audits; each costs some copies of one ballot
+
 
 class Vouching:
     """Who signs by which key, and who has lost its say.
@@ -42,6 +44,18 @@ class Vouching:
         self._speaking = speaking
         self._members = members
         self._box = box
+
+    def audited(self, round_: int) -> list[str]:
+        """The voter whose ballots are to be compared at all neighbours now, if any.
+
+        In steady state each ballot is heard once, and two faces would never meet. Nobody knows
+        beforehand whom this peer will look at: its own signature of the round decides.
+        """
+        own = self._box.get(self._settings.name, round_)
+        if own is None or not own.signature or round_ % AUDIT_ROUNDS:
+            return []
+        voters = sorted(self._members.table)
+        return [voters[int.from_bytes(own.signature[:8]) % len(voters)]]
 
     def introduce(self, kept: Mapping[str, bytes]) -> list[ef.Effect]:
         """Tell this peer's key, and what it kept of an earlier life, by topic."""

@@ -1,6 +1,6 @@
 """Messages to bytes and back; no other module knows the bytes.
 
-A message is a msgpack array (the head) and, for a ballot, the coded votes right behind it:
+A message is a msgpack array (the head) and, for a ballot or a piece, coded bytes right behind it:
 
     ballot  [0x11, mesh tag (16 bits), origin, round, probe tag (32 bits), hops left, coding] votes
             with its origin's signature (64 bytes) as an eighth element where ballots are signed
@@ -8,6 +8,7 @@ A message is a msgpack array (the head) and, for a ballot, the coded votes right
     ask     [0x13, mesh tag, origin, round]
     key     [0x14, mesh tag, origin, public key (32 bytes)]
     proof   [0x15, mesh tag, origin, round, digest (32 bytes), signature, digest, signature]
+    piece   [0x16, mesh tag, origin, round, index, count, model tag (32 bits)] bytes of a delta
 
 The first element is 16 · version + kind. Tags are the first bits of a BLAKE2b digest: enough to
 tell a stray message from ours, while Hello compares the whole. Topics on a peer's outbox:
@@ -18,9 +19,9 @@ tell a stray message from ours, while Hello compares the whole. Topics on a peer
     a/<peer>      answers to that neighbour: ballots, oldest first
     k/<origin>    the key of an origin, retained
     x/<origin>    the proof that an origin has voted twice, retained
+    d/<origin>/<index>    a piece of its own latest delta, retained; see deltas.py
 """
 
-import hashlib
 from typing import Any
 
 import msgpack
@@ -28,7 +29,20 @@ import msgpack
 from tallynode.errors import RemoteError
 from tallynode.protocol import limits
 from tallynode.protocol.coding.ballot import Coding
-from tallynode.protocol.messages import Ask, Ballot, Hello, Key, Message, Proof, Signed, State
+from tallynode.protocol.heads import HEAD_BYTES_MAX as HEAD_BYTES_MAX
+from tallynode.protocol.heads import check_mesh, is_bytes, is_count, is_name, split
+from tallynode.protocol.heads import mesh_tag as mesh_tag
+from tallynode.protocol.messages import (
+    Ask,
+    Ballot,
+    Hello,
+    Key,
+    Message,
+    Piece,
+    Proof,
+    Signed,
+    State,
+)
 
 VERSION = 1
 KIND_BALLOT = VERSION * 16 + 1
@@ -36,10 +50,9 @@ KIND_HELLO = VERSION * 16 + 2
 KIND_ASK = VERSION * 16 + 3
 KIND_KEY = VERSION * 16 + 4
 KIND_PROOF = VERSION * 16 + 5
+KIND_PIECE = VERSION * 16 + 6
 HELLO_TOPIC = "h"
-MESH_TAG_BYTES = 2
 PROBE_TAG_BYTES = 4
-HEAD_BYTES_MAX = 256  # bytes of the msgpack head; the unpacker never buffers more
 
 
 def ballot_topic(origin: str) -> str:
@@ -67,9 +80,9 @@ def proof_topic(origin: str) -> str:
     return f"x/{origin}"
 
 
-def mesh_tag(mesh: str) -> int:
-    """16 bits that tell ballots of this mesh from those of another."""
-    return int.from_bytes(hashlib.blake2b(mesh.encode(), digest_size=MESH_TAG_BYTES).digest())
+def piece_topic(origin: str, index: int) -> str:
+    """The topic on which an outbox carries a piece of its peer's latest delta."""
+    return f"d/{origin}/{index}"
 
 
 def probe_tag(probe_digest: bytes) -> int:
@@ -117,6 +130,20 @@ def encode_proof(proof: Proof, mesh: str) -> bytes:
     return bytes(msgpack.packb(head))
 
 
+def encode_piece(piece: Piece, mesh: str) -> bytes:
+    """A piece as bytes."""
+    head = [
+        KIND_PIECE,
+        mesh_tag(mesh),
+        piece.origin,
+        piece.round,
+        piece.index,
+        piece.count,
+        piece.model,
+    ]
+    return bytes(msgpack.packb(head)) + piece.body
+
+
 def encode_hello(hello: Hello) -> bytes:
     """A hello as bytes."""
     head = [
@@ -138,7 +165,7 @@ def decode(data: bytes, sender: str, mesh: str, probe_digest: bytes) -> Message:
     Raises:
         RemoteError: anything but a message of this version, mesh and probe set.
     """
-    head, rest = _split(data, sender)
+    head, rest = split(data, sender)
     if head[0] == KIND_BALLOT:
         return _ballot(head, rest, sender, mesh, probe_digest)
     if head[0] == KIND_HELLO and not rest:
@@ -149,53 +176,19 @@ def decode(data: bytes, sender: str, mesh: str, probe_digest: bytes) -> Message:
         return _key(head, sender, mesh)
     if head[0] == KIND_PROOF and not rest:
         return _proof(head, sender, mesh)
+    if head[0] == KIND_PIECE:
+        return _piece(head, rest, sender, mesh)
     if head[0] >> 4 != VERSION:
         why = f"speaks wire version {head[0] >> 4}, this peer {VERSION}"
         raise RemoteError(sender, why, differs=True)
     raise RemoteError(sender, "sent a message of an unknown kind")
 
 
-def _split(data: bytes, sender: str) -> tuple[list[Any], bytes]:
-    """The msgpack head and what follows it."""
-    if len(data) > limits.MESSAGE_BYTES_MAX:
-        raise RemoteError(sender, f"sent {len(data)} bytes, more than {limits.MESSAGE_BYTES_MAX}")
-    unpacker = msgpack.Unpacker(
-        max_buffer_size=HEAD_BYTES_MAX,
-        max_array_len=8,
-        max_map_len=0,
-        max_str_len=limits.NAME_BYTES_MAX * 2,
-        max_bin_len=limits.SIGNATURE_BYTES,
-        max_ext_len=0,
-    )
-    unpacker.feed(data[:HEAD_BYTES_MAX])
-    try:
-        head = unpacker.unpack()
-    except (ValueError, msgpack.UnpackException, RecursionError) as error:
-        raise RemoteError(sender, "sent bytes that are not a message") from error
-    if not isinstance(head, list) or not head or type(head[0]) is not int:
-        raise RemoteError(sender, "sent bytes that are not a message")
-    return head, data[unpacker.tell() :]
-
-
-def _is_count(value: object, low: int, high: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-
-
-def _is_bytes(value: object, size: int) -> bool:
-    return isinstance(value, bytes) and len(value) == size
-
-
-def _is_name(value: object) -> bool:
-    return (
-        isinstance(value, str) and 1 <= len(value.encode(errors="replace")) <= limits.NAME_BYTES_MAX
-    )
-
-
 def _ballot(head: list[Any], body: bytes, sender: str, mesh: str, probe_digest: bytes) -> Ballot:
     if len(head) not in (7, 8):
         raise RemoteError(sender, f"sent a ballot with {len(head)} fields")
     _, tag, origin, round_, probes, hops_left, coding, *signatures = head
-    if not _is_name(origin):
+    if not is_name(origin):
         raise RemoteError(sender, "sent a ballot without an origin")
     if type(tag) is not int or tag != mesh_tag(mesh):
         why = f"sent a ballot of {origin} that belongs to another mesh"
@@ -203,13 +196,13 @@ def _ballot(head: list[Any], body: bytes, sender: str, mesh: str, probe_digest: 
     if type(probes) is not int or probes != probe_tag(probe_digest):
         why = f"sent a ballot of {origin} on another probe set"
         raise RemoteError(sender, why, differs=True)
-    if not _is_count(round_, 1, limits.ROUND_MAX):
+    if not is_count(round_, 1, limits.ROUND_MAX):
         raise RemoteError(sender, f"sent a ballot of {origin} with no valid round")
-    if not _is_count(hops_left, 0, limits.HOPS_MAX):
+    if not is_count(hops_left, 0, limits.HOPS_MAX):
         raise RemoteError(sender, f"sent a ballot of {origin} with no valid hop count")
-    if not _is_count(coding, 0, max(Coding)):
+    if not is_count(coding, 0, max(Coding)):
         raise RemoteError(sender, f"sent a ballot of {origin} in an unknown coding")
-    if not all(_is_bytes(signature, limits.SIGNATURE_BYTES) for signature in signatures):
+    if not all(is_bytes(signature, limits.SIGNATURE_BYTES) for signature in signatures):
         raise RemoteError(sender, f"sent a ballot of {origin} with something else for a signature")
     return Ballot(
         origin=origin,
@@ -221,29 +214,21 @@ def _ballot(head: list[Any], body: bytes, sender: str, mesh: str, probe_digest: 
     )
 
 
-def _check_mesh(head: list[Any], fields: int, sender: str, mesh: str) -> None:
-    """Whether a short message has so many fields, and is of this mesh."""
-    if len(head) != fields:
-        raise RemoteError(sender, f"sent a message with {len(head)} fields")
-    if type(head[1]) is not int or head[1] != mesh_tag(mesh):
-        raise RemoteError(sender, "sent a message that belongs to another mesh", differs=True)
-
-
 def _key(head: list[Any], sender: str, mesh: str) -> Key:
-    _check_mesh(head, 4, sender, mesh)
-    if not (_is_name(head[2]) and _is_bytes(head[3], limits.PUBLIC_KEY_BYTES)):
+    check_mesh(head, 4, sender, mesh)
+    if not (is_name(head[2]) and is_bytes(head[3], limits.PUBLIC_KEY_BYTES)):
         raise RemoteError(sender, "sent a key with a field out of range")
     return Key(origin=head[2], public_key=head[3])
 
 
 def _proof(head: list[Any], sender: str, mesh: str) -> Proof:
-    _check_mesh(head, 8, sender, mesh)
+    check_mesh(head, 8, sender, mesh)
     _, _, origin, round_, *signed = head
     fine = (
-        _is_name(origin)
-        and _is_count(round_, 1, limits.ROUND_MAX)
-        and all(_is_bytes(digest, limits.DIGEST_BYTES) for digest in signed[::2])
-        and all(_is_bytes(signature, limits.SIGNATURE_BYTES) for signature in signed[1::2])
+        is_name(origin)
+        and is_count(round_, 1, limits.ROUND_MAX)
+        and all(is_bytes(digest, limits.DIGEST_BYTES) for digest in signed[::2])
+        and all(is_bytes(signature, limits.SIGNATURE_BYTES) for signature in signed[1::2])
         and signed[0] != signed[2]
     )
     if not fine:
@@ -252,9 +237,25 @@ def _proof(head: list[Any], sender: str, mesh: str) -> Proof:
     return Proof(origin=origin, round=round_, first=first, second=second)
 
 
+def _piece(head: list[Any], body: bytes, sender: str, mesh: str) -> Piece:
+    check_mesh(head, 7, sender, mesh)
+    _, _, origin, round_, index, count, model = head
+    fine = (
+        is_name(origin)
+        and is_count(round_, 1, limits.ROUND_MAX)
+        and is_count(count, 1, limits.PIECES_MAX)
+        and is_count(index, 0, count - 1)
+        and is_count(model, 0, 2**32 - 1)
+        and 1 <= len(body) <= limits.PIECE_BYTES_MAX
+    )
+    if not fine:
+        raise RemoteError(sender, "sent a piece of a delta with a field out of range")
+    return Piece(origin=origin, round=round_, index=index, count=count, model=model, body=body)
+
+
 def _ask(head: list[Any], sender: str, mesh: str) -> Ask:
-    _check_mesh(head, 4, sender, mesh)
-    if not (_is_name(head[2]) and _is_count(head[3], 1, limits.ROUND_MAX)):
+    check_mesh(head, 4, sender, mesh)
+    if not (is_name(head[2]) and is_count(head[3], 1, limits.ROUND_MAX)):
         raise RemoteError(sender, "sent an ask with a field out of range")
     return Ask(origin=head[2], round=head[3])
 
@@ -264,13 +265,13 @@ def _hello(head: list[Any], sender: str) -> Hello:
         raise RemoteError(sender, f"sent a hello with {len(head)} fields")
     _, mesh, origin, probe_digest, classes, per_round, method, state = head
     fine = (
-        _is_name(mesh)
-        and _is_name(origin)
-        and _is_bytes(probe_digest, 8)
-        and _is_count(classes, 2, limits.CLASSES_MAX)
-        and _is_count(per_round, 1, limits.PROBES_MAX)
+        is_name(mesh)
+        and is_name(origin)
+        and is_bytes(probe_digest, 8)
+        and is_count(classes, 2, limits.CLASSES_MAX)
+        and is_count(per_round, 1, limits.PROBES_MAX)
         and isinstance(method, str)
-        and _is_count(state, 0, max(State))
+        and is_count(state, 0, max(State))
     )
     if not fine:
         raise RemoteError(sender, "sent a hello with a field out of range")

@@ -9,6 +9,7 @@ from tallynode.errors import RemoteError
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
 from tallynode.protocol import wire
+from tallynode.protocol.limits import MESSAGE_BYTES_MAX
 from tallynode.protocol.manners import (
     BOUNDS,
     CALM_S,
@@ -41,6 +42,13 @@ def until_shunned(manners: Manners, now: float) -> float:
         if found := shuns(manners, now):
             return found[0]
     raise AssertionError("not shunned")
+
+
+def test_a_piece_of_a_delta_is_a_whole_message(manners: Manners) -> None:
+    """It may be as large as any message, and no larger."""
+    manners.admit("b", "d/b/0", MESSAGE_BYTES_MAX, 0.0)
+    with pytest.raises(RemoteError, match="are the most"):
+        manners.admit("b", "d/b/0", MESSAGE_BYTES_MAX + 1, 0.0)
 
 
 @pytest.mark.parametrize("topic", ["h", "q/a", "k/c", "x/c", "v/c", "a/a"])

@@ -199,6 +199,7 @@ def test_payload_is_counted_by_class(peer: Peer) -> None:
     assert fields["payload_received"] == {
         "ballot": len(first),
         "duplicate": len(first),
+        "delta": 0,
         "control": len(control),
     }
     mine = wire.encode_hello(

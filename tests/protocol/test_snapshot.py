@@ -47,6 +47,32 @@ def test_golden_snapshots(vector: dict[str, Any]) -> None:
     assert packed.decode(read.body, read.count, vector["classes"]).tolist() == vector["votes"]
 
 
+@pytest.mark.parametrize("vector", GOLDEN["bridged_snapshots"], ids=lambda v: v["why"])
+def test_golden_snapshots_with_a_delta(vector: dict[str, Any]) -> None:
+    """What neighbours may still lack is part of the state, where there is a bridge."""
+    votes = np.array(vector["votes"])
+    state = snapshot.Snapshot(
+        mesh=vector["mesh"],
+        name=vector["name"],
+        probe_digest=bytes.fromhex(vector["probe_digest"]),
+        round=vector["round"],
+        count=len(votes),
+        body=packed.encode(votes, vector["classes"]),
+        bridged=vector["bridged"],
+        delta=bytes.fromhex(vector["delta"]),
+    )
+    assert snapshot.encode(state).hex() == vector["hex"]
+    assert snapshot.decode(bytes.fromhex(vector["hex"])) == state
+
+
+@pytest.mark.parametrize(("bridged", "delta"), [(0, b"x"), (13, b"x"), (3, b""), ("3", b"x")])
+def test_a_delta_of_an_impossible_round_is_refused(bridged: object, delta: object) -> None:
+    """It is of a round up to that of the state, or there is none."""
+    head = msgpack.unpackb(bytes.fromhex(GOLDEN["bridged_snapshots"][0]["hex"]))
+    with pytest.raises(DecodeError):
+        snapshot.decode(msgpack.packb([*head[:8], bridged, delta]))
+
+
 @given(st.binary(max_size=60) | json_like.map(msgpack.packb))
 def test_any_bytes_are_a_snapshot_or_refused(data: bytes) -> None:
     """A damaged state file raises DecodeError and nothing else."""
