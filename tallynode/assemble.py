@@ -3,6 +3,7 @@
 The daemon and the virtual mesh build their peers here, so that both run the same thing.
 """
 
+import hashlib
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,13 +17,16 @@ from tallynode.learning.data import PeerData, Watch, load_peer_data
 from tallynode.learning.digest import probe_digest
 from tallynode.learning.train import use_threads
 from tallynode.methods import METHODS
+from tallynode.methods.merge import MergePlan
 from tallynode.methods.method import Method
 from tallynode.methods.private import PrivateTallyMethod
 from tallynode.methods.responses import Responses
 from tallynode.protocol import graph, limits
-from tallynode.protocol.settings import PeerSettings, RoundSettings, ballot_bytes
+from tallynode.protocol.coding.delta import Values
+from tallynode.protocol.settings import BridgeSettings, PeerSettings, RoundSettings, ballot_bytes
 
 SECRET_BYTES = 32  # 256 bits: nobody guesses it
+MODEL_TAG_BYTES = 4  # tells deltas of one model from those of another; no defence
 
 
 class _Of(TypedDict):
@@ -87,6 +91,9 @@ def parts(
     method = method_of(mesh, peer, data, secret or secrets.token_bytes(SECRET_BYTES))
     parameters = method.parameters if mesh.method.name == "fedavg" else 0
     _check_sizes(mesh, voted, len(data.classes), parameters)
+    plan = _merge_plan(mesh, name, layout)
+    if plan is not None and plan.weights:
+        method.join(plan)
     settings = PeerSettings(
         mesh=mesh.called,
         name=name,
@@ -106,8 +113,35 @@ def parts(
         coding=mesh.method.coding,
         bits=mesh.method.bits,
         parameters=parameters,
+        bridge=_bridge(plan, mesh, peer, method) if plan else None,
     )
     return Parts(settings, method, data, watch)
+
+
+def _merge_plan(mesh: Mesh, name: str, layout: Layout) -> MergePlan | None:
+    """How a peer's learner is merged; None: not at all."""
+    bridge = mesh.method.bridge
+    if bridge is None:
+        return None
+    return MergePlan(
+        weights=graph.weights(name, layout.alike),
+        every=bridge.every,
+        density=bridge.density,
+        full=bridge.full,
+        values=Values[bridge.values.upper()],
+    )
+
+
+def _bridge(plan: MergePlan, mesh: Mesh, peer: Peer, method: Method) -> BridgeSettings:
+    """The same, as the protocol takes it."""
+    kind = f"{mesh.train_settings(peer).model}/{method.parameters}/{mesh.seed}"
+    digest = hashlib.blake2b(kind.encode(), digest_size=MODEL_TAG_BYTES).digest()
+    return BridgeSettings(
+        every=plan.every,
+        merges=tuple(plan.weights),
+        model=int.from_bytes(digest),
+        bytes_max=plan.bytes_max(method.parameters),
+    )
 
 
 def _voted(mesh: Mesh, data: PeerData) -> int:

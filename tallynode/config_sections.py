@@ -144,7 +144,7 @@ class Rounds(Section):
 
 
 _METHOD_KEYS: dict[str, tuple[str, ...]] = {  # keys that only this method heeds
-    "tally": ("tally", "byzantine", "target", "coding", "levels", "privacy"),
+    "tally": ("tally", "byzantine", "target", "coding", "levels", "privacy", "bridge"),
     "fd": ("bits",),
     "fedavg": (),
 }
@@ -168,6 +168,15 @@ class Privacy(Section):
         return Budget(per_vote=self.per_vote, per_round=self.per_round, delta=self.delta)
 
 
+class Bridge(Section):
+    """How often learners are merged, and how much of each is sent; see methods/merge.py."""
+
+    every: fields.Count = 10  # rounds
+    density: Annotated[fields.Share, Field(gt=0)] = 0.05  # of the parameters; 1: a full merge
+    full: fields.Count | None = None  # every so many bridges is a full one; None: density says
+    values: Literal["int8", "float16", "sign"] = "int8"
+
+
 class Method(Section):
     """What peers publish and what they learn from the tally."""
 
@@ -179,6 +188,7 @@ class Method(Section):
     coding: Literal["context", "packed"] = "context"  # packed: always ceil(log2 C) bits a vote
     bits: Annotated[int, Field(ge=0, le=16)] = 0  # of a soft label's entry; 0: float32
     privacy: Privacy | None = None  # None: votes are sent as they are
+    bridge: Bridge | None = None  # None: models stay at home
     hops: fields.Hops = "all"  # edges that a ballot travels
     witness: bool = True
     prior: bool = True
@@ -194,6 +204,9 @@ class Method(Section):
         if self.privacy is not None and self.levels > 1:
             why = "should be 1 with privacy: its noise covers classes and no sureness"
             problems.append((("levels",), why))
+        if self.privacy is not None and self.bridge is not None:
+            why = "tells what privacy hides: its noise covers votes and no parameters"
+            problems.append((("bridge",), why))
         fields.refuse_all(problems)
         return self
 

@@ -14,6 +14,7 @@ class Layout:
     neighbours: Mapping[str, tuple[str, ...]]  # of each peer, sorted
     heard: Mapping[str, int]  # other peers whose ballots can reach each peer
     common: bool  # whether every peer hears every other
+    alike: Mapping[str, tuple[str, ...]]  # the neighbours that have the model of each peer
 
     @classmethod
     def of(cls, mesh: Mesh) -> "Layout":
@@ -24,7 +25,9 @@ class Layout:
             far = graph.distances(name, neighbours)
             heard[name] = sum(0 < hops <= mesh.hops for hops in far.values())
         others = len(mesh.names) - 1
-        return cls(neighbours, heard, all(count == others for count in heard.values()))
+        model = {peer.name: peer.model or mesh.task.model for peer in mesh.peers}
+        alike = {n: tuple(o for o in of if model[o] == model[n]) for n, of in neighbours.items()}
+        return cls(neighbours, heard, all(count == others for count in heard.values()), alike)
 
     def warnings(self) -> list[str]:
         """What a person should know of this graph before they trust its tally, in plain words."""

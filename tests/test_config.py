@@ -212,6 +212,24 @@ HEAD = "mesh: m\n"
             "t.yaml:3:16: method.bits: means nothing to method tally, only to fd",
         ),
         (
+            HEAD + "peers: 2\nmethod: {name: fd, bridge: {every: 5}}\n",
+            "t.yaml:3:28: method.bridge: means nothing to method fd, only to tally",
+        ),
+        (
+            HEAD + "peers: 2\nmethod: {bridge: {density: 0}}\n",
+            "t.yaml:3:28: method.bridge.density: should be greater than 0",
+        ),
+        (
+            HEAD + "peers: 2\nmethod: {bridge: {values: int4}}\n",
+            "t.yaml:3:27: method.bridge.values: should be 'int8', 'float16' or 'sign', not 'int4'; "
+            "did you mean 'int8'?",
+        ),
+        (
+            HEAD + "peers: 2\nmethod: {bridge: {every: 5}, privacy: {per_vote: 4}}\n",
+            "t.yaml:3:18: method.bridge: tells what privacy hides: its noise covers votes and no "
+            "parameters",
+        ),
+        (
             HEAD + "peers: 2\nmethod: {name: fd, privacy: {per_vote: 4}}\n",
             "t.yaml:3:29: method.privacy: means nothing to method fd, only to tally",
         ),

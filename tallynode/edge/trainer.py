@@ -8,14 +8,13 @@ interpreter's lock inside its kernels; what remains is measured as lateness of t
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from typing import TypeVar
 
-import numpy as np
 import structlog
 import torch
 
 from tallynode.errors import DataError
+from tallynode.methods.jobs import learned, trained
 from tallynode.methods.method import Method
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
@@ -49,20 +48,18 @@ class Trainer:
     async def train(self, job: ef.Train) -> ev.Trained:
         """Train for a round and vote."""
 
-        def work() -> np.ndarray:
+        def work() -> ev.Trained:
             self._renew()
-            return self._method.train(job.round, job.probes)
+            return trained(self._method, job)
 
         loop = asyncio.get_running_loop()
         await asyncio.sleep(self._next_at - loop.time())
         self._next_at = loop.time() + self._pace_s
-        content = await self._run(work)
-        return ev.Trained(round=job.round, content=content)
+        return await self._run(work)
 
     async def learn(self, job: ef.Learn) -> ev.Learned:
         """Learn from what a round came to."""
-        metrics = await self._run(lambda: asdict(self._method.learn(job.round, job.outcome)))
-        return ev.Learned(round=job.round, metrics=metrics)
+        return await self._run(lambda: learned(self._method, job))
 
     def state(self) -> dict[str, torch.Tensor]:
         """Everything that resuming needs; only while no job runs."""

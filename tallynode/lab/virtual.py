@@ -6,10 +6,7 @@ keep their retained messages as real brokers do.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import Any
-
-import numpy as np
 
 from tallynode import assemble
 from tallynode.assemble import Parts
@@ -18,10 +15,10 @@ from tallynode.lab.world.clock import Clock
 from tallynode.lab.world.host import Host
 from tallynode.lab.world.network import Calm, Network
 from tallynode.layout import Layout, edgeless
+from tallynode.methods.jobs import learned, trained
 from tallynode.methods.method import Method
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
-from tallynode.protocol.contents import Outcome
 
 TRAIN_S = 1.0  # seconds of made-up time that training, or learning, takes
 
@@ -91,11 +88,11 @@ class _Timed:
     def __init__(self, method: Method) -> None:
         self._method = method
 
-    def train(self, round_: int, probes: np.ndarray) -> tuple[float, np.ndarray]:
-        return TRAIN_S, self._method.train(round_, probes)
+    def train(self, job: ef.Train) -> tuple[float, ev.Trained]:
+        return TRAIN_S, trained(self._method, job)
 
-    def learn(self, round_: int, outcome: Outcome | None) -> tuple[float, Mapping[str, object]]:
-        return TRAIN_S, asdict(self._method.learn(round_, outcome))
+    def learn(self, job: ef.Learn) -> tuple[float, ev.Learned]:
+        return TRAIN_S, learned(self._method, job)
 
 
 class _Learner(Host):

@@ -19,7 +19,9 @@ from tallynode.learning import evaluate, models, train
 from tallynode.learning.distil import Lesson, consensus_loss
 from tallynode.learning.samples import PeerData
 from tallynode.learning.settings import TrainSettings
+from tallynode.methods.bridge import Bridge
 from tallynode.methods.copies import Copy
+from tallynode.methods.merge import MergePlan
 from tallynode.protocol.contents import Outcome
 
 
@@ -64,6 +66,7 @@ class Method(ABC):
         }
         self._learner = self._copies["learner"]
         self._prior = train.log_prior(data.private.y, classes) if settings.prior else None
+        self.bridge: Bridge | None = None
         self._trained = -1  # the last round in which what is sent was trained
         self._loss = 0.0  # mean loss of that round
 
@@ -74,6 +77,10 @@ class Method(ABC):
     @abstractmethod
     def learn(self, round: int, outcome: Outcome | None) -> Metrics:
         """Learn from what a round came to; None: from private data alone."""
+
+    def join(self, plan: MergePlan) -> None:
+        """Let the learner be merged with those of its neighbours; before anything is trained."""
+        self.bridge = Bridge(self._learner, plan)
 
     @property
     def parameters(self) -> int:
@@ -139,6 +146,8 @@ class Method(ABC):
         }
         for role, copy in self._copies.items():
             tensors |= {f"{role}.{key}": value for key, value in copy.state().items()}
+        if self.bridge:
+            tensors |= {f"bridge.{key}": value for key, value in self.bridge.state().items()}
         return tensors
 
     def load(self, tensors: dict[str, Tensor]) -> None:
@@ -149,12 +158,15 @@ class Method(ABC):
         """
         try:
             for role, copy in self._copies.items():
-                prefix = f"{role}."
-                copy.load(
-                    {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-                )
+                copy.load(_under(f"{role}.", tensors))
+            if self.bridge:
+                self.bridge.load(_under("bridge.", tensors))
             self._trained = int(tensors["trained"])
             self._loss = float(tensors["voter_loss"])
         except (KeyError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise DataError(f"state: not of this model and method: {reason}") from error
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -61,6 +61,44 @@ def test_votes_that_say_how_sure_they_are_go_the_same_way() -> None:
     assert lines[-1]["payload_bytes"]["ballot"] < 6 * 4 * 200 * 5 / 8  # less than five bits a vote
 
 
+BRIDGED = {"every": 2, "density": 0.05}
+
+
+def test_a_bridge_merges_repeats_and_counts_its_bytes() -> None:
+    """Every second round closes with all deltas; they are counted apart from ballots."""
+    bridged = Mesh.model_validate({**SMALL, "graph": "complete", "method": {"bridge": BRIDGED}})
+    lines = records(bridged)
+    assert lines == records(bridged)
+    votes = records(Mesh.model_validate({**SMALL, "graph": "complete"}))
+    first, second = ([line["accuracy"] for line in run] for run in (lines, votes))
+    assert first[:4] == second[:4]  # nothing is merged before the second round
+    assert first[-4:] != second[-4:]
+    for line in lines[-4:]:
+        entries = round(4810 * 0.05)
+        assert entries < line["payload_bytes"]["delta"] / 3 < 3 * entries
+        assert (line["closed_by"], line["refused"]) == ("all", 0)
+    sent = sum(line["payload_bytes"]["delta"] for line in lines[-4:])
+    assert sum(line["payload_received"]["delta"] for line in lines[-4:]) == 3 * sent
+
+
+def test_only_peers_of_one_model_merge() -> None:
+    """Two models in one mesh: each merges among its own, and all vote together."""
+    peers = [
+        {"name": n, "model": m}
+        for n, m in zip("abcd", ("mlp", "mlp", "resnet8", "mlp"), strict=True)
+    ]
+    own = {**SMALL, "peers": peers, "rounds": {"count": 2}, "graph": "complete"}
+    last = {
+        line["peer"]: line
+        for line in records(Mesh.model_validate({**own, "method": {"bridge": BRIDGED}}))
+    }
+    assert {line["voters"] for line in last.values()} == {4}
+    assert {line["refused"] for line in last.values()} == {0}
+    sent = {name: line["payload_bytes"]["delta"] for name, line in last.items()}
+    assert sent["c"] == 0
+    assert last["a"]["payload_received"]["delta"] == sent["b"] + sent["d"]
+
+
 def test_a_mesh_with_private_votes_repeats_learns_and_keeps_its_account() -> None:
     """At ε = 4 a vote skewed peers still gain, and each pays in rounds 1, 2, 4 and 8 alone."""
     skewed = {"probes": {"count": 200}, "partition": {"dirichlet": 0.1, "per_peer": 60}}

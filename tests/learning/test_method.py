@@ -14,6 +14,7 @@ from tallynode.learning import evaluate, models, train
 from tallynode.learning.data import PeerData, load_peer_data
 from tallynode.learning.settings import DataSettings, TrainSettings
 from tallynode.methods.copies import learner_weights
+from tallynode.methods.merge import MergePlan
 from tallynode.methods.method import Metrics
 from tallynode.methods.tally import TallyMethod
 from tallynode.protocol.tally import tally
@@ -116,6 +117,39 @@ def test_resumed_equals_uninterrupted(
         results.append((metrics, votes.tolist()))
     assert results[0] == results[1]
     assert _same(whole.state(), resumed.state())
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_a_bridged_peer_resumes_like_an_uninterrupted_one(
+    parts: list[PeerData], tmp_path: Path, published: bool
+) -> None:
+    """Stopped before or after its delta left: the same bits follow, nothing is merged twice."""
+    peers = [TallyMethod(parts[i], SETTINGS, classes=10, seed=3, index=i) for i in (0, 1, 0)]
+    for place, peer in enumerate(peers):
+        peer.join(MergePlan(weights={"b" if place != 1 else "a": 0.5}, density=0.05))
+    whole, other, resumed = peers
+    bridges = [peer.bridge for peer in peers]
+    assert all(bridges)
+    for number in (1, 2):
+        for peer in (whole, other):
+            peer.train(number, PROBES)
+        sent = [bridge.publish(number) for bridge in bridges[:2]]
+        bridges[0].merge({"b": [(number, sent[1])]})
+        bridges[1].merge({"a": [(number, sent[0])]})
+        for peer in (whole, other):
+            peer.learn(number, None)
+    last = sent[1]
+    own = bridges[0].publish(3) if published else b""
+    save_file(whole.state(), tmp_path / "state")
+    resumed.load(load_file(tmp_path / "state"))
+    if not published:
+        own, again = (bridges[i].publish(3) for i in (0, 2))
+        assert own == again
+    theirs = bridges[1].publish(3)
+    for place in (0, 2):
+        assert bridges[place].merge({"b": [(2, last), (3, theirs)]}) == {}
+    assert _same(whole.state(), resumed.state())
+    assert own != bridges[0].publish(4) == bridges[2].publish(4)
 
 
 def test_a_state_is_a_snapshot(parts: list[PeerData]) -> None:

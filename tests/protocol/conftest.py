@@ -290,9 +290,10 @@ class Play:
 
     def _do(self, name: str, effect: ef.Effect) -> None:
         match effect:
-            case ef.Train(round=round_, probes=probes):
+            case ef.Train(round=round_, probes=probes, bridge=bridge):
                 votes = vote_of(self.names.index(name), probes)
-                trained = ev.Trained(round=round_, content=votes)
+                delta = f"{name} {round_}".encode() if bridge else b""
+                trained = ev.Trained(round=round_, content=votes, delta=delta)
                 self._at(self._train_s.get(name, 0.1), name, trained)
             case ef.Learn(round=round_):
                 self._at(0.05, name, ev.Learned(round=round_, metrics={"accuracy": 0.5}))

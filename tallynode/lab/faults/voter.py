@@ -4,12 +4,12 @@ A round that is trained twice, as after a crash, gives other votes: that is what
 for one round would show by.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from tallynode.protocol.contents import Outcome
+from tallynode.protocol import effects as ef
+from tallynode.protocol import events as ev
 from tallynode.protocol.settings import PeerSettings
 
 ERRS = 0.2  # share of a new voter's votes that are not the truth
@@ -43,14 +43,15 @@ class Voter:
         truth = np.arange(settings.probes) % settings.classes
         self._votes = self._change(truth, ERRS)
 
-    def train(self, round_: int, probes: np.ndarray) -> tuple[float, np.ndarray]:
+    def train(self, job: ef.Train) -> tuple[float, ev.Trained]:
         """See Trainer."""
         self._votes = self._change(self._votes, CHANGES)
-        return self._took(self._pace.train_s), self._votes[probes]
+        voted = ev.Trained(round=job.round, content=self._votes[job.probes])
+        return self._took(self._pace.train_s), voted
 
-    def learn(self, round_: int, outcome: Outcome | None) -> tuple[float, Mapping[str, object]]:
+    def learn(self, job: ef.Learn) -> tuple[float, ev.Learned]:
         """See Trainer."""
-        return self._took(self._pace.learn_s), {}
+        return self._took(self._pace.learn_s), ev.Learned(round=job.round, metrics={})
 
     def _change(self, votes: np.ndarray, share: float) -> np.ndarray:
         new = self._draw.integers(0, self._classes, len(votes))

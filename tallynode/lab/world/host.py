@@ -4,14 +4,11 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
-import numpy as np
-
 from tallynode.errors import LocalError
 from tallynode.lab.world.clock import Clock
 from tallynode.lab.world.network import Network
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
-from tallynode.protocol.contents import Outcome
 from tallynode.protocol.peer import Peer
 from tallynode.protocol.settings import PeerSettings
 from tallynode.protocol.snapshot import Snapshot
@@ -20,11 +17,11 @@ from tallynode.protocol.snapshot import Snapshot
 class Trainer(Protocol):
     """What a peer trains with, and how long that takes."""
 
-    def train(self, round_: int, probes: np.ndarray) -> tuple[float, np.ndarray]:
-        """Seconds it takes, and the votes (n,) int on these probes, or what the method sends."""
+    def train(self, job: ef.Train) -> tuple[float, ev.Trained]:
+        """Seconds it takes, and the answer."""
 
-    def learn(self, round_: int, outcome: Outcome | None) -> tuple[float, Mapping[str, object]]:
-        """Seconds it takes, and the metrics for the round's report."""
+    def learn(self, job: ef.Learn) -> tuple[float, ev.Learned]:
+        """Seconds it takes, and the answer."""
 
 
 class Host:
@@ -87,12 +84,10 @@ class Host:
         """Execute one effect."""
         network = self.network
         match effect:
-            case ef.Train(round=round_, probes=probes):
-                took, content = self.trainer.train(round_, probes)
-                self._later(took, ev.Trained(round=round_, content=content))
-            case ef.Learn(round=round_, outcome=outcome):
-                took, metrics = self.trainer.learn(round_, outcome)
-                self._later(took, ev.Learned(round=round_, metrics=metrics))
+            case ef.Train():
+                self._later(*self.trainer.train(effect))
+            case ef.Learn():
+                self._later(*self.trainer.learn(effect))
             case ef.Publish(topic=topic, data=data, retain=retain):
                 network.publish(self.name, topic, data, retain=retain)
             case ef.Subscribe(neighbour=neighbour, topics=topics):

@@ -83,8 +83,10 @@ class Network:
 
     def publish(self, outbox: str, topic: str, data: bytes, *, retain: bool) -> None:
         """Send to every reader of a topic; a retained message also to each later one."""
-        if retain:
+        if retain and data:
             self._retained.setdefault(outbox, {})[topic] = data
+        elif retain:
+            self._retained.get(outbox, {}).pop(topic, None)
         for link in tuple(self._readers.get((outbox, topic), ())):
             self._send(link, topic, data)
 

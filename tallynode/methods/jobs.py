@@ -1,0 +1,21 @@
+"""What the protocol asks of a method, answered: for the daemon and the virtual mesh alike."""
+
+from dataclasses import asdict
+
+from tallynode.methods.method import Method
+from tallynode.protocol import effects as ef
+from tallynode.protocol import events as ev
+
+
+def trained(method: Method, job: ef.Train) -> ev.Trained:
+    """Train for a round and vote; where a bridge is due, say what the learner has changed by."""
+    content = method.train(job.round, job.probes)
+    delta = method.bridge.publish(job.round) if job.bridge and method.bridge else b""
+    return ev.Trained(round=job.round, content=content, delta=delta)
+
+
+def learned(method: Method, job: ef.Learn) -> ev.Learned:
+    """Merge what the neighbours' learners have changed by, then learn from the round."""
+    refused = method.bridge.merge(job.deltas) if method.bridge else {}
+    metrics = asdict(method.learn(job.round, job.outcome))
+    return ev.Learned(round=job.round, metrics=metrics, refused=refused)
