@@ -1,9 +1,10 @@
 """Publishing to a broker in another process, as if it were our own memory.
 
-The publisher keeps every retained message that should stand on the broker. Whenever the connection
-comes back, or the broker takes so little that the queue overflows, the queue is thrown away and all
-retained messages go out anew: the newest state always arrives, and nothing grows while it cannot.
-Publishing itself never waits and never fails.
+The publisher keeps every retained message that should stand on the broker, and queues no more of
+it than its topic, once: what is retained when its turn comes goes out, so the newest state always
+arrives, and a delta of eighty pieces takes no memory twice. Whenever the connection comes back, or
+the broker takes so little that the queue of all other messages overflows, the queue is thrown away
+and all retained messages go out anew. Publishing itself never waits and never fails.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ from tallynode.protocol.limits import MESSAGE_BYTES_MAX
 STATUS_TOPIC = "s"  # retained on a shared broker while its peer is there
 PRESENT, GONE = b"1", b""
 
-QUEUE_MAX = 8 << 20  # bytes of payload; a broker that stops reading fills memory
+QUEUE_MAX = 8 << 20  # bytes that are not retained; a broker that stops reading fills memory
 START_WITHIN_S = 10.0  # seconds for the first connection
 FLUSH_WITHIN_S = 1.0  # seconds for what is queued when we stop
 
@@ -65,8 +66,9 @@ class Publisher:
         self._prefix = shared_prefix
         self._tls = tls
         self._retained: dict[str, bytes] = {}  # b"": to be cleared on the broker
-        self._queue: deque[tuple[str, bytes, bool]] = deque()
+        self._queue: deque[tuple[str, bytes | None]] = deque()  # None: what is retained then
         self._queued = 0
+        self._standing: set[str] = set()  # topics whose retained message is in the queue
         self._work = asyncio.Event()
         self._idle = asyncio.Event()
         self._ready = asyncio.Event()
@@ -93,11 +95,13 @@ class Publisher:
             self._retained[topic] = payload
         if not self._ready.is_set():
             return
-        if self._queued + len(payload) > QUEUE_MAX:
+        if retain:
+            self._enqueue(topic, None)
+        elif self._queued + len(payload) <= QUEUE_MAX:
+            self._enqueue(topic, payload)
+        else:
             log.warning("broker too slow, starting over from the retained messages")
             self._start_over()
-        else:
-            self._enqueue(topic, payload, retain)
 
     async def stop(self) -> None:
         """Leave: a shared broker keeps nothing of ours."""
@@ -147,10 +151,15 @@ class Publisher:
             await client.subscribe([(f"{self._prefix}#", options)])
         while True:
             while self._queue:
-                topic, payload, retain = self._queue.popleft()
-                self._queued -= len(payload)
-                await client.publish(self._prefix + topic, payload, retain=retain)
-                if retain and not payload and not self._retained.get(topic):
+                topic, payload = self._queue.popleft()
+                if payload is not None:
+                    self._queued -= len(payload)
+                    await client.publish(self._prefix + topic, payload, retain=False)
+                    continue
+                self._standing.discard(topic)
+                kept = self._retained.get(topic, GONE)
+                await client.publish(self._prefix + topic, kept, retain=True)
+                if not kept and not self._retained.get(topic):
                     self._retained.pop(topic, None)
             self._idle.set()
             self._work.clear()
@@ -165,11 +174,17 @@ class Publisher:
     def _start_over(self) -> None:
         self._queue.clear()
         self._queued = 0
-        for topic, payload in self._retained.items():
-            self._enqueue(topic, payload, True)
+        self._standing.clear()
+        for topic in self._retained:
+            self._enqueue(topic, None)
 
-    def _enqueue(self, topic: str, payload: bytes, retain: bool) -> None:
-        self._queue.append((topic, payload, retain))
-        self._queued += len(payload)
+    def _enqueue(self, topic: str, payload: bytes | None) -> None:
+        if payload is None and topic in self._standing:
+            return
+        self._queue.append((topic, payload))
+        if payload is None:
+            self._standing.add(topic)
+        else:
+            self._queued += len(payload)
         self._idle.clear()
         self._work.set()
