@@ -66,7 +66,6 @@ class Hearing:
         self.voted = 0  # the latest round in which the mesh has heard this peer vote
         self.round = 0  # this peer's own; older ballots than its staleness allows are not kept
         self.awaited = 0  # the round that is gathered and whose tally may come any moment
-        self._expelled: set[str] = set()  # voters; a relay of theirs is at no fault
 
     def running_neighbours(self) -> list[str]:
         """Linked neighbours that may still need to hear us."""
@@ -99,23 +98,6 @@ class Hearing:
         log = ef.Log(level=level, event="link lost", fields={"neighbour": neighbour})
         self.catching_up.forget(neighbour)
         return [log, *_subscribe(self.gossip.link_down(neighbour))]
-
-    def expel(self, origin: str) -> list[ef.Effect]:
-        """Forget how a voter has voted; neither wait for it nor hear it, whoever relays it."""
-        self._expelled.add(origin)
-        self.members.gone(origin)
-        self.box.forget(origin)
-        return [ef.Log(level="warning", event="not trusted", fields={"voter": origin})]
-
-    def trust(self, origin: str) -> list[ef.Effect]:
-        """Hear a voter again."""
-        if origin not in self._expelled:
-            return []
-        self._expelled.remove(origin)
-        return [
-            ef.Log(level="info", event="trusted", fields={"voter": origin}),
-            *self.vouching.pass_on(origin),
-        ]
 
     def receive(self, event: ev.Received, now: float) -> list[ef.Effect]:
         """Take a message in, or refuse and count it."""
@@ -152,7 +134,7 @@ class Hearing:
                 return self.answering.hear(neighbour, message)
             case Key() | Proof():
                 return self.vouching.hear(neighbour, message)
-        if not self._has_say(message.origin):
+        if not self.vouching.has_say(message.origin):
             return []
         if event.topic == wire.answer_topic(mine.name):
             return self._hear_answer(neighbour, message, size, now)
@@ -162,9 +144,6 @@ class Hearing:
         if message.origin == mine.name:  # once is enough
             heard.append(ef.Unsubscribe(neighbour=neighbour, topics=(event.topic,)))
         return heard
-
-    def _has_say(self, origin: str) -> bool:
-        return origin not in self._expelled and not self.signatures.has_voted_twice(origin)
 
     def _hear_ballot(self, sender: str, ballot: Ballot, size: int, now: float) -> list[ef.Effect]:
         origin, round_ = ballot.origin, ballot.round
@@ -252,11 +231,10 @@ class Hearing:
         out: list[ef.Effect] = []
         for sender, ballot in self.catching_up.take_kept():
             try:
-                if self._has_say(ballot.origin):
+                if self.vouching.has_say(ballot.origin):
                     out += self._hear_ballot(sender, ballot, 0, now)
             except RemoteError as error:
-                self.counters.refused += 1
-                out += self.manners.refuse(sender, error, now)
+                out += self.refuse(error, sender, now)
         return out
 
     def _ask(self, sender: str, ballot: Ballot) -> list[ef.Effect]:

@@ -88,9 +88,9 @@ class Peer:
             case ev.LinkDown(neighbour=neighbour):
                 out = self.hearing.link_down(neighbour)
             case ev.Expelled(origin=origin):
-                out = self.hearing.expel(origin)
+                out = self.hearing.vouching.expel(origin)
             case ev.Trusted(origin=origin):
-                out = self.hearing.trust(origin)
+                out = self.hearing.vouching.trust(origin)
             case ev.Received():
                 out = self.hearing.receive(event, now)
             case ev.Trained():
@@ -261,10 +261,9 @@ class Peer:
             said = "alone, training on private data only" if self._alone else "no longer alone"
             logs.append(ef.Log(level="warning", event=said, fields={"round": self.round}))
         grafts = self.hearing.graft([*missing, *self.hearing.vouching.audited(self.round)])
-        early = self.hearing.look_again(now)
         deltas = self.hearing.deltas.take(self.round)
         learn = ef.Learn(round=self.round, outcome=outcome, deltas=deltas)
-        return [*logs, *grafts, *early, learn]
+        return [*logs, *grafts, *self.hearing.look_again(now), learn]
 
     def _learned(self, event: ev.Learned, now: float) -> list[ef.Effect]:
         if self.phase is not Phase.LEARNING or event.round != self.round:

@@ -44,6 +44,26 @@ class Vouching:
         self._speaking = speaking
         self._members = members
         self._box = box
+        self.expelled: set[str] = set()  # voters; a relay of theirs is at no fault
+
+    def has_say(self, origin: str) -> bool:
+        """Whether a voter's ballots are heard here."""
+        return origin not in self.expelled and not self._signatures.has_voted_twice(origin)
+
+    def expel(self, origin: str) -> list[ef.Effect]:
+        """Forget how a voter has voted; neither wait for it nor hear it, whoever relays it."""
+        self.expelled.add(origin)
+        self._members.gone(origin)
+        self._box.forget(origin)
+        return [ef.Log(level="warning", event="not trusted", fields={"voter": origin})]
+
+    def trust(self, origin: str) -> list[ef.Effect]:
+        """Hear a voter again."""
+        if origin not in self.expelled:
+            return []
+        self.expelled.remove(origin)
+        log = ef.Log(level="info", event="trusted", fields={"voter": origin})
+        return [log, *self.pass_on(origin)]
 
     def audited(self, round_: int) -> list[str]:
         """The voter whose ballots are to be compared at all neighbours now, if any.

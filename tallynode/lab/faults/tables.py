@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from tallynode.protocol import limits
 from tallynode.protocol.contents import votes
+from tallynode.protocol.deltas import WHOLE_MAX
 from tallynode.protocol.manners import BOUNDS
 from tallynode.protocol.peer import Peer
 
@@ -29,7 +30,10 @@ def sizes(peer: Peer, voters: int) -> Iterator[tuple[str, int, int]]:
         yield "tallies", len(heard.contents._tallies), votes.TALLIES_HELD
     yield "states", len(heard.greetings._states), neighbours
     yield "differing neighbours", len(heard.greetings._mismatched), neighbours
-    yield "expelled voters", len(heard._expelled), voters
+    yield "expelled voters", len(heard.vouching.expelled), voters
+    of_deltas = heard.deltas._origins.values()
+    yield "origins of deltas", len(of_deltas), neighbours
+    yield "deltas that wait", max((len(of.whole) for of in of_deltas), default=0), WHOLE_MAX
     yield "complaints", len(heard.manners._complaints), limits.COMPLAINTS_MAX
     yield "rates", len(heard.manners._buckets), neighbours * len(BOUNDS)
     yield "strikes", len(heard.manners._records), neighbours
