@@ -25,7 +25,7 @@ from tallynode.protocol import events as ev
 from tallynode.protocol import graph, wire
 from tallynode.protocol.messages import Ballot
 from tallynode.protocol.peer import Peer
-from tallynode.protocol.settings import PeerSettings, RoundSettings
+from tallynode.protocol.settings import BridgeSettings, PeerSettings, RoundSettings
 
 EDGES = graph.of_pairs([("a", "b"), ("b", "c"), ("c", "d")])
 NAMES = ("a", "b", "c", "d")
@@ -37,7 +37,15 @@ STEP_S = 0.01  # seconds of made-up time that a message takes
 RENEW_EACH = 1000  # inputs to one peer: it must meet them in the state in which they matter
 PAUSE_S = 120.0  # seconds between two damaged messages: each is heard, none is one too many
 DIGEST = bytes(range(8))
-CALLED = {"h": "hello", "v": "ballot", "a": "answer", "q": "ask", "k": "key", "x": "proof"}
+CALLED = {
+    "h": "hello",
+    "v": "ballot",
+    "a": "answer",
+    "q": "ask",
+    "k": "key",
+    "x": "proof",
+    "d": "piece",
+}
 SIGNED = (CALLED["v"], CALLED["a"])  # kinds that are fuzzed with a signature and without one
 
 
@@ -90,8 +98,10 @@ class SmallTalk:
 
     def _do(self, name: str, effect: ef.Effect) -> None:
         match effect:
-            case ef.Train(round=round_, probes=probes):
-                trained = ev.Trained(round=round_, content=votes_of(name, round_)[probes])
+            case ef.Train(round=round_, probes=probes, bridge=bridge):
+                delta = round_.to_bytes(2) if bridge else b""  # nobody here decodes it
+                votes = votes_of(name, round_)[probes]
+                trained = ev.Trained(round=round_, content=votes, delta=delta)
                 self._queue.append((name, trained))
             case ef.Learn(round=round_):
                 self._queue.append((name, ev.Learned(round=round_, metrics={})))
@@ -117,11 +127,12 @@ class SmallTalk:
 
 
 def settings_of(name: str) -> PeerSettings:
-    """The view of one peer."""
+    """The view of one peer, which votes and merges."""
+    neighbours = graph.adjacency(NAMES, EDGES)
     return PeerSettings(
         mesh="fuzzed",
         name=name,
-        reach=graph.reach(name, graph.adjacency(NAMES, EDGES), len(NAMES)),
+        reach=graph.reach(name, neighbours, len(NAMES)),
         hops=len(NAMES),
         classes=CLASSES,
         probes=PROBES,
@@ -130,6 +141,7 @@ def settings_of(name: str) -> PeerSettings:
         method="tally",
         seed=1,
         rounds=RoundSettings(count=0),
+        bridge=BridgeSettings(every=2, merges=neighbours[name], model=9, bytes_max=100),
     )
 
 

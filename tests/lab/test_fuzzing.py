@@ -6,7 +6,8 @@ import pytest
 
 from tallynode.lab.fuzzing import Recorded, fuzz, record, signers_in
 
-KINDS = ("hello", "ask", "key", "proof", "ballot", "ballot signed", "answer", "answer signed")
+BALLOTS = ("ballot", "ballot signed", "answer", "answer signed")
+KINDS = ("hello", "ask", "key", "proof", "piece", *BALLOTS)
 INPUTS = 20_000
 
 

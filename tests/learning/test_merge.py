@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tallynode.methods.merge import HISTORY, Merge, MergePlan
+from tallynode.methods.merge import CHANGE_MAX, HISTORY, Merge, MergePlan
 from tallynode.protocol import graph
 from tallynode.protocol.coding.delta import Values
 
@@ -212,6 +212,22 @@ def test_what_cannot_be_read_is_said_and_changes_nothing() -> None:
         model, refused = mesh.peers["a"].merge(mesh.models["a"], {"b": [(round_, bad)]})
         assert list(refused) == ["b"]
         assert np.array_equal(model, mesh.models["a"])
+
+
+@settings(deadline=None, max_examples=100)
+@given(data=st.data())
+def test_damaged_deltas_are_merged_or_refused(data: st.DataObject) -> None:
+    """Whatever a neighbour sends, the model stays finite and nothing is raised."""
+    mesh = Mesh(GRAPHS["ring"], 0.2)
+    mesh.train()
+    mesh.publish(1)
+    ((round_, good),) = mesh.waiting["a"]["b"]
+    bad = bytearray(good)
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(bad)))
+        bad[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+    model, _ = mesh.peers["a"].merge(mesh.models["a"], {"b": [(round_, bytes(bad))]})
+    assert np.abs(model - mesh.models["a"]).max() < 2 * CHANGE_MAX
 
 
 def test_a_state_of_another_model_is_refused() -> None:
