@@ -162,3 +162,20 @@ def test_reach_and_brute_force(mesh: tuple[list[str], graph.Edges], hops: int) -
 def test_of_pairs_takes_edges_in_any_order() -> None:
     """The same edge written both ways is one edge."""
     assert graph.of_pairs([("b", "a"), ("a", "b")]) == {("a", "b")}
+
+
+@given(any_graphs())
+def test_weights_keep_the_mean(mesh: tuple[list[str], graph.Edges]) -> None:
+    """Both ends of an edge weigh it alike, and nobody gives more than all of itself away."""
+    names, edges = mesh
+    table = graph.adjacency(names, edges)
+    weights = {name: graph.weights(name, table) for name in names}
+    for name in names:
+        assert sum(weights[name].values()) < 1 + 1e-9
+        assert all(weights[other][name] == weight for other, weight in weights[name].items())
+
+
+def test_on_a_complete_graph_all_weigh_the_same() -> None:
+    """There the average is the plain one."""
+    table = graph.adjacency(named(5), graph.complete(named(5)))
+    assert set(graph.weights("p000", table).values()) == {0.2}

@@ -32,6 +32,17 @@ def test_what_is_sent_and_what_is_left_make_the_whole(
     again[indices] -= values
     assert np.array_equal(again, left)
     assert len(indices) == count
+    assert len(coded) <= delta.bytes_max(size, count, kind)
+
+
+@pytest.mark.parametrize("kind", list(Values))
+@pytest.mark.parametrize("density", [0.0001, 0.01, 0.3, 1.0])
+def test_a_bound_on_the_bytes_holds_without_any_pattern(kind: Values, density: float) -> None:
+    """Random positions and values do not compress; a large delta stays within its bound."""
+    size = 300_000
+    count = int(size * density)
+    coded, _ = delta.encode(vector(3, size), count, kind)
+    assert len(coded) <= delta.bytes_max(size, count, kind)
 
 
 @given(st.integers(0, 1 << 20), st.integers(1, 200), st.data())
