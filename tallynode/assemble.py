@@ -141,6 +141,7 @@ def _bridge(plan: MergePlan, mesh: Mesh, peer: Peer, method: Method) -> BridgeSe
         merges=tuple(plan.weights),
         model=int.from_bytes(digest),
         bytes_max=plan.bytes_max(method.parameters),
+        said=f"{plan.density:g} {plan.values.name.lower()} {plan.full or ''}".rstrip(),
     )
 
 

@@ -127,7 +127,7 @@ class Merge:
                     continue  # a pair moves only where both have sent something
                 try:
                     indices, values = self._entries(round_, data)
-                    _check(values)
+                    self._check(round_, values)
                 except DecodeError as error:
                     refused[name] = str(error)
                     continue
@@ -145,6 +145,12 @@ class Merge:
     def _entries(self, round_: int, data: bytes) -> tuple[np.ndarray, np.ndarray]:
         size = len(self._initial)
         return delta.decode(data, size, self.plan.entries(round_, size))
+
+    def _check(self, round_: int, values: np.ndarray) -> None:
+        if float(np.abs(values).max()) > CHANGE_MAX:
+            raise DecodeError(f"a parameter that changes by more than {CHANGE_MAX:g}")
+        if self.plan.is_full(round_) and len(values) < len(self._initial):
+            raise DecodeError(f"{len(values)} entries in a full bridge")
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything that going on needs, as arrays of its own."""
@@ -167,8 +173,3 @@ class Merge:
         self._heard = {name: int(arrays.get(f"heard.{name}", 0)) for name in self._heard}
         said = sorted(int(key.removeprefix("said.")) for key in arrays if key.startswith("said."))
         self._said = {round_: arrays[f"said.{round_}"].tobytes() for round_ in said}
-
-
-def _check(values: np.ndarray) -> None:
-    if float(np.abs(values).max()) > CHANGE_MAX:
-        raise DecodeError(f"a parameter that changes by more than {CHANGE_MAX:g}")

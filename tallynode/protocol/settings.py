@@ -41,6 +41,7 @@ class BridgeSettings:
     merges: tuple[str, ...]  # the neighbours whose model is this peer's
     model: int  # 32 bits that tell it from other models
     bytes_max: int  # of a delta
+    said: str = ""  # what else of it peers must agree on, in a few words
 
     def at(self, round_: int) -> bool:
         """Whether deltas are exchanged in a round."""
@@ -112,7 +113,7 @@ class PeerSettings:
     def said(self) -> str:
         """The method and what of it peers must agree on, in words."""
         levels = f", {self.levels} levels" if self.levels > 1 else ""
-        bridge = f", bridge every {self.bridge.every}" if self.bridge else ""
+        bridge = f", bridge {self.bridge.every} {self.bridge.said}" if self.bridge else ""
         return self.method + levels + bridge
 
     @property

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from tallynode import assemble
 from tallynode.config import Mesh
 from tallynode.lab.virtual import accuracy_alone, run_virtual
+from tallynode.protocol.limits import NAME_BYTES_MAX
 from tallynode.protocol.privacy import composed
 
 SMALL = {
@@ -79,6 +81,18 @@ def test_a_bridge_merges_repeats_and_counts_its_bytes() -> None:
         assert (line["closed_by"], line["refused"]) == ("all", 0)
     sent = sum(line["payload_bytes"]["delta"] for line in lines[-4:])
     assert sum(line["payload_received"]["delta"] for line in lines[-4:]) == 3 * sent
+
+
+def test_peers_agree_on_their_bridge() -> None:
+    """Who bridges otherwise is set up otherwise, in words that fit a hello."""
+    method = {"levels": 8, "bridge": {"every": 10, "density": 0.0123456, "values": "float16"}}
+    task = {"probes": {"count": 30}, "partition": {"per_peer": 30}}
+    mesh = Mesh.model_validate({"mesh": "m", "peers": 2, "task": task, "method": method})
+    said = assemble.parts(mesh, "peer-1").settings.said
+    assert said == "tally, 8 levels, bridge 10 0.0123456 float16"
+    method["bridge"] |= {"every": 1_000_000, "full": 1_000_000}
+    mesh = Mesh.model_validate({"mesh": "m", "peers": 2, "task": task, "method": method})
+    assert len(assemble.parts(mesh, "peer-1").settings.said) <= 2 * NAME_BYTES_MAX
 
 
 def test_only_peers_of_one_model_merge() -> None:
