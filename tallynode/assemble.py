@@ -23,7 +23,13 @@ from tallynode.methods.private import PrivateTallyMethod
 from tallynode.methods.responses import Responses
 from tallynode.protocol import graph, limits
 from tallynode.protocol.coding.delta import Values
-from tallynode.protocol.settings import BridgeSettings, PeerSettings, RoundSettings, ballot_bytes
+from tallynode.protocol.settings import (
+    CONTENTS,
+    BridgeSettings,
+    PeerSettings,
+    RoundSettings,
+    ballot_bytes,
+)
 
 SECRET_BYTES = 32  # 256 bits: nobody guesses it
 MODEL_TAG_BYTES = 4  # tells deltas of one model from those of another; no defence
@@ -89,7 +95,7 @@ def parts(
     data = load_peer_data(source, progress)
     voted = _voted(mesh, data)
     method = method_of(mesh, peer, data, secret or secrets.token_bytes(SECRET_BYTES))
-    parameters = method.parameters if mesh.method.name == "fedavg" else 0
+    parameters = method.parameters if CONTENTS[mesh.method.name] == "parameters" else 0
     _check_sizes(mesh, voted, len(data.classes), parameters)
     plan = _merge_plan(mesh, name, layout)
     if plan is not None and plan.weights:
@@ -114,6 +120,7 @@ def parts(
         bits=mesh.method.bits,
         parameters=parameters,
         bridge=_bridge(plan, mesh, peer, method) if plan else None,
+        heard=layout.heard,
     )
     return Parts(settings, method, data, watch)
 

@@ -35,6 +35,7 @@ from tallynode.config_yaml import Document, Problem, Where, dotted, nearest, rea
 from tallynode.errors import ConfigError
 from tallynode.learning.settings import DataSettings, TrainSettings
 from tallynode.protocol import limits
+from tallynode.protocol.settings import CONTENTS
 
 
 class Mesh(Section):
@@ -56,7 +57,9 @@ class Mesh(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
-        found = [*check_graph(self.graph, self.names), *_check_trust(self), *_check_account(self)]
+        checks = (_check_trust, _check_account, _check_models)
+        found = [problem for check in checks for problem in check(self)]
+        found += check_graph(self.graph, self.names)
         if len(self.called) > limits.NAME_BYTES_MAX:
             why = (
                 f"should be shorter: {self.called} has more than {limits.NAME_BYTES_MAX} characters"
@@ -144,6 +147,8 @@ class Mesh(Section):
             local_steps=self.rounds.local_steps,
             batch_size=self.task.batch_size,
             learning_rate=self.task.learning_rate,
+            optimiser=self.task.optimiser,
+            momentum=self.task.momentum,
             prior=self.method.prior,
             witness=self.method.witness,
             levels=self.method.levels,
@@ -217,6 +222,19 @@ def _check_account(mesh: Mesh) -> list[tuple[Where, str]]:
         return []
     why = "should be 1 with method.privacy: a killed peer would forget what it has spent"
     return [(("rounds", "save_every"), why)]
+
+
+def _check_models(mesh: Mesh) -> list[tuple[Where, str]]:
+    """Parameters can be averaged with those of the same model alone."""
+    name, model = mesh.method.name, mesh.task.model
+    if CONTENTS[name] != "parameters":
+        return []
+    why = f"should be {model}, as task.model is: method {name} averages models of one kind"
+    return [
+        (("peers", i, "model"), f"{why}, not {peer.model}")
+        for i, peer in enumerate(mesh.peers)
+        if peer.model not in (None, model)
+    ]
 
 
 def _leads_out(host: str) -> bool:

@@ -113,6 +113,14 @@ class Task(Section):
     partition: Partition = Partition()
     batch_size: fields.Count = TrainSettings().batch_size
     learning_rate: fields.Positive = TrainSettings().learning_rate
+    optimiser: Literal["adam", "sgd"] = "adam"
+    momentum: Annotated[fields.Share, Field(lt=1)] = 0.0  # of sgd
+
+    @model_validator(mode="after")
+    def _momentum_of_sgd(self) -> Self:
+        if self.momentum and self.optimiser != "sgd":
+            fields.refuse_all([(("momentum",), f"means nothing to {self.optimiser}, only to sgd")])
+        return self
 
 
 class Deadline(Section):
@@ -143,9 +151,9 @@ class Rounds(Section):
     save_every: fields.Count = 1  # rounds; who is killed loses, and sits out, as many at most
 
 
-_METHOD_KEYS: dict[str, tuple[str, ...]] = {  # keys that only this method heeds
-    "tally": ("tally", "byzantine", "target", "coding", "levels", "privacy", "bridge"),
-    "fd": ("bits",),
+_METHOD_KEYS: dict[str, tuple[str, ...]] = {  # keys that not every method heeds, by who does
+    "tally": ("tally", "byzantine", "target", "coding", "levels", "privacy", "witness", "bridge"),
+    "fd": ("bits", "witness"),
     "fedavg": (),
 }
 
@@ -196,10 +204,10 @@ class Method(Section):
     @model_validator(mode="after")
     def _keys_of_method(self) -> Self:
         problems: list[tuple[Where, str]] = [
-            ((key,), f"means nothing to method {self.name}, only to {owner}")
-            for owner, keys in _METHOD_KEYS.items()
-            for key in keys
-            if owner != self.name and getattr(self, key) != type(self).model_fields[key].default
+            ((key,), f"means nothing to method {self.name}, only to {_heeding(key)}")
+            for key in sorted({key for keys in _METHOD_KEYS.values() for key in keys})
+            if key not in _METHOD_KEYS[self.name]
+            and getattr(self, key) != type(self).model_fields[key].default
         ]
         if self.privacy is not None and self.levels > 1:
             why = "should be 1 with privacy: its noise covers classes and no sureness"
@@ -209,6 +217,12 @@ class Method(Section):
             problems.append((("bridge",), why))
         fields.refuse_all(problems)
         return self
+
+
+def _heeding(key: str) -> str:
+    """The methods that heed a key, in words."""
+    *others, last = [method for method, keys in _METHOD_KEYS.items() if key in keys]
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def peer_list(value: Any) -> Any:

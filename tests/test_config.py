@@ -231,6 +231,19 @@ HEAD = "mesh: m\n"
             "parameters",
         ),
         (
+            HEAD + "peers: 2\nmethod: {name: fedavg, witness: false}\n",
+            "t.yaml:3:33: method.witness: means nothing to method fedavg, only to tally and fd",
+        ),
+        (
+            HEAD + "peers: [a, {name: b, model: lenet5}]\nmethod: {name: fedavg}\n",
+            "t.yaml:2:29: peers[1].model: should be mlp, as task.model is: method fedavg averages "
+            "models of one kind, not lenet5",
+        ),
+        (
+            HEAD + "peers: 2\ntask: {momentum: 0.9}\n",
+            "t.yaml:3:18: task.momentum: means nothing to adam, only to sgd",
+        ),
+        (
             HEAD + "peers: 2\nmethod: {name: fd, privacy: {per_vote: 4}}\n",
             "t.yaml:3:29: method.privacy: means nothing to method fd, only to tally",
         ),

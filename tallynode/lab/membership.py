@@ -106,8 +106,9 @@ def from_parameters(mesh: Mesh) -> Attacks:
     tables = []
     for round_ in range(1, mesh.rounds.count + 1):
         sent = np.stack([of.method.train(round_, np.zeros(0, dtype=np.int64)) for of in peers])
-        tables.append(np.stack([_scores_of(net, vector, asked.samples) for vector in sent]))
-        average = Average(values=np.asarray(sent.mean(axis=0)), voters=len(peers))
+        models = sent[:, :-1]  # the last value is how many samples each was trained on
+        tables.append(np.stack([_scores_of(net, model, asked.samples) for model in models]))
+        average = Average(values=np.asarray(models.mean(axis=0)), voters=len(peers))
         for peer in peers:
             peer.method.learn(round_, average)
     return {"the model": asked.attacked(np.mean(tables, axis=0))}
@@ -172,7 +173,7 @@ def _copy(mesh: Mesh, data: PeerData) -> Copy:
     """A net like the peers', of the attacker's own seed."""
     seed = train.seed_of(mesh.seed, "attacker")
     net = models.build(mesh.task.model, data.shape, len(data.classes), seed)
-    return Copy(net, mesh.task.learning_rate)
+    return Copy(net, mesh.train_settings(mesh.peers[0]))
 
 
 def _scores_of(copy: Copy, parameters: np.ndarray, samples: Samples) -> np.ndarray:

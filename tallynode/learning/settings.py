@@ -35,7 +35,9 @@ class TrainSettings:
     local_epochs: int = 1
     local_steps: int | None = None  # instead of local_epochs
     batch_size: int = 32  # samples
-    learning_rate: float = 3e-3  # Adam; good for mlp and lenet5 alike
+    learning_rate: float = 3e-3  # with Adam good for mlp and lenet5 alike
+    optimiser: Literal["adam", "sgd"] = "adam"
+    momentum: float = 0.0  # of sgd
     prior: bool = True  # take the peer's own class prior out of the loss (logit adjustment)
     witness: bool = True  # a second copy, trained on private data alone, casts the votes
     target: Target = "hard"

@@ -3,32 +3,44 @@
 import torch
 from torch import Tensor, nn
 
+from tallynode.learning.settings import TrainSettings
+
 
 class Copy:
     """One net with its optimiser."""
 
-    def __init__(self, net: nn.Module, learning_rate: float) -> None:
+    def __init__(self, net: nn.Module, settings: TrainSettings) -> None:
         self.net = net
-        self.optimiser = torch.optim.Adam(net.parameters(), lr=learning_rate, fused=True)
+        self._moments = f"{settings.optimiser}."  # under which they stand in a state
+        rate = settings.learning_rate
+        self.optimiser: torch.optim.Optimizer
+        if settings.optimiser == "sgd":
+            momentum = settings.momentum
+            self.optimiser = torch.optim.SGD(net.parameters(), rate, momentum, fused=True)
+        else:
+            self.optimiser = torch.optim.Adam(net.parameters(), rate, fused=True)
 
     def state(self) -> dict[str, Tensor]:
         """Return weights and moments, cloned."""
         tensors = {f"net.{key}": value for key, value in self.net.state_dict().items()}
         for number, moments in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"adam.{number}.{key}": value for key, value in moments.items()}
+            found = {key: value for key, value in moments.items() if value is not None}
+            tensors |= {f"{self._moments}{number}.{key}": value for key, value in found.items()}
         return {key: value.detach().clone() for key, value in tensors.items()}
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Restore what `state` returned."""
+        """Restore what `state` returned; ValueError if it is another optimiser's."""
         prefix = "net."
         self.net.load_state_dict(
             {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         )
         moments: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():
-            if key.startswith("adam."):
+            if key.startswith(self._moments):
                 _, number, name = key.split(".")
                 moments.setdefault(int(number), {})[name] = value.clone()
+            elif not key.startswith(prefix):
+                raise ValueError(f"has {key}, of another optimiser")
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
 

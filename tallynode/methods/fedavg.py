@@ -1,8 +1,9 @@
 """The method `fedavg`: average whole models, for comparison.
 
-McMahan et al. 2017 (arXiv 1602.05629) without a server: each peer trains the last average on its
-private data, sends all parameters, and goes on from the average of what it heard. The moments of
-its optimiser stay its own.
+McMahan et al. 2017 (arXiv 1602.05629, algorithm 1) without a server: each peer trains the last
+average on its private data, sends all parameters with the number of its samples, and goes on from
+the average of what it heard, in the gossip form of protocol/mixing.py where that is not everybody.
+A merge every M epochs is `rounds.local_epochs: M`. The moments of a peer's optimiser stay its own.
 """
 
 import numpy as np
@@ -14,14 +15,14 @@ from tallynode.protocol.contents.parameters import Average
 
 
 class FedAvgMethod(Method):
-    """`train` gives a peer's parameters, `learn` goes on from their mean."""
+    """`train` gives a peer's parameters and samples, `learn` goes on from their mean."""
 
     def train(self, round: int, probes: np.ndarray) -> np.ndarray:
-        """Train on private data; (parameters,) float32."""
+        """Train on private data; (parameters + 1,) float32, the last the number of samples."""
         self._loss = self._fit(self._learner, round, None)
         self._trained = round
-        vector: np.ndarray = self._learner.flat().numpy()
-        return vector
+        samples = np.float32(len(self.data.private))
+        return np.append(self._learner.flat().numpy(), samples)
 
     def learn(self, round: int, outcome: Outcome | None) -> Metrics:
         """Take the average over; None: go on with the own model."""

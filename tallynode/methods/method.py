@@ -59,9 +59,7 @@ class Method(ABC):
         self._seed = (seed, index)
         initial = train.seed_of(seed, "weights")
         self._copies = {
-            role: Copy(
-                models.build(settings.model, data.shape, classes, initial), settings.learning_rate
-            )
+            role: Copy(models.build(settings.model, data.shape, classes, initial), settings)
             for role in self.roles
         }
         self._learner = self._copies["learner"]

@@ -1,21 +1,23 @@
 """What the pure peer needs to know, built once by the configuration and never changed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tallynode.errors import LocalError
 from tallynode.protocol import limits
 from tallynode.protocol.coding import packed
 
-PAYLOADS = {"tally": "ballot", "fd": "soft", "fedavg": "delta"}  # class of bytes, by method
+CONTENTS = {"tally": "votes", "fd": "soft", "fedavg": "parameters"}  # of a ballot, by method
+PAYLOADS = {"votes": "ballot", "soft": "soft", "parameters": "delta"}  # class of bytes, by content
 
 
 def ballot_bytes(method: str, voted: int, classes: int, parameters: int) -> int:
     """Content of a ballot at most, in bytes."""
-    if method == "fd":
+    content = CONTENTS[method]
+    if content == "soft":
         return 1 + 4 * voted * classes
-    if method == "fedavg":
-        return 4 * parameters
+    if content == "parameters":
+        return 4 * (parameters + 1)
     return packed.packed_bytes(voted, classes)
 
 
@@ -64,12 +66,13 @@ class PeerSettings:
     probes: int  # public probes in all
     per_round: int | None  # probes sampled a round; None: all
     probe_digest: bytes  # 8 bytes over the probes and the class list
-    method: str  # what must be the same on every peer: tally | fd | fedavg
+    method: str  # what must be the same on every peer: a key of CONTENTS
     tally: str = "plurality"  # the rule: plurality | reliability | dawid-skene
     levels: int = 1  # of sureness that a vote carries
     byzantine: int | None = None  # liars that no label may depend on; None: no guard
     bits: int = 0  # of a soft label's probabilities; 0: float32
     parameters: int = 0  # of the model, where parameters are what is sent
+    heard: Mapping[str, int] = field(default_factory=dict)  # how many others each peer hears
     coding: str = "context"  # context: the smallest there is | packed: always ceil(log2 C) bits
     common: bool = False  # whether every peer hears every other, so that tallies can be the same
     seed: int  # public; draws the round's probe sample
@@ -90,9 +93,9 @@ class PeerSettings:
             "probe_digest": len(self.probe_digest) == 8,
             "quorum": 0 < self.rounds.quorum <= 1,
         }
-        for field, fine in checks.items():
+        for what, fine in checks.items():
             if not fine:
-                raise LocalError(f"peer settings: {field} is out of range")
+                raise LocalError(f"peer settings: {what} is out of range")
 
     @property
     def voted(self) -> int:
@@ -119,7 +122,7 @@ class PeerSettings:
     @property
     def payload(self) -> str:
         """The class under which ballots stand in the byte counts."""
-        return PAYLOADS[self.method]
+        return PAYLOADS[CONTENTS[self.method]]
 
     @property
     def neighbours(self) -> tuple[str, ...]:

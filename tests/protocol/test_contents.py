@@ -44,6 +44,21 @@ def soft(seed: int) -> np.ndarray:
     return (values / values.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
+def model(seed: int, samples: int = 600) -> np.ndarray:
+    """(6,) float32: five parameters, and how many samples they were trained on."""
+    values = np.random.default_rng(seed).random(5)
+    return np.append(values, samples).astype(np.float32)
+
+
+def test_models_count_by_their_samples() -> None:
+    """The weighted mean of McMahan et al. where everybody hears everybody, by hand."""
+    contents, _ = made("fedavg", heard={"a": 1, "b": 1})
+    given_ = {"a": model(1, 100), "b": model(2, 300)}
+    mean = contents.outcome(1, given_, 0, PROBES)
+    assert isinstance(mean, Average)
+    assert mean.values == pytest.approx(model(1)[:-1] / 4 + model(2)[:-1] * 3 / 4)
+
+
 @pytest.mark.parametrize("bits", [0, 1, 4])
 def test_soft_labels_come_back_as_they_were_sent(bits: int) -> None:
     """Alone at first, then against the round before; who asks gets one that stands alone."""
@@ -77,10 +92,10 @@ def test_soft_labels_finer_than_agreed_are_refused() -> None:
 def test_parameters_come_back_as_they_were_sent() -> None:
     """Every model stands alone, at four bytes a parameter."""
     sender, box = made("fedavg")
-    values = np.array([1, -2, 3.5, 0, 1e-9], dtype=np.float32)
+    values = np.array([1, -2, 3.5, 0, 1e-9, 600], dtype=np.float32)
     held = sender.encode(1, values)
     box.put("a", 1, held)
-    assert len(held.coded) == 20
+    assert len(held.coded) == 24
     assert np.array_equal(sender.decode("a", 1, held.coding, held.coded).content, values)
     assert sender.chain("a", 1) == [(1, Coding.FLOATS, held.coded)]
     assert sender.chain("b", 1) == []
@@ -89,9 +104,11 @@ def test_parameters_come_back_as_they_were_sent() -> None:
 @pytest.mark.parametrize(
     ("method", "coding", "data"),
     [
-        ("fedavg", Coding.FLOATS, bytes(19)),
-        ("fedavg", Coding.FLOATS, np.full(5, np.nan, dtype="<f4").tobytes()),
-        ("fedavg", Coding.PACKED, bytes(20)),
+        ("fedavg", Coding.FLOATS, bytes(23)),
+        ("fedavg", Coding.FLOATS, np.full(6, np.nan, dtype="<f4").tobytes()),
+        ("fedavg", Coding.FLOATS, np.zeros(6, dtype="<f4").tobytes()),  # of no sample
+        ("fedavg", Coding.FLOATS, np.full(6, 2.0**25, dtype="<f4").tobytes()),  # of too many
+        ("fedavg", Coding.PACKED, bytes(24)),
         ("fd", Coding.PACKED, bytes(3)),
         ("fd", Coding.SOFT, b""),
         ("tally", Coding.SOFT, bytes(3)),
@@ -113,14 +130,14 @@ def test_any_bytes_are_a_content_or_refused(method: str, coding: Coding, data: b
         held = contents.decode("b", 1, coding, data)
     except DecodeError:
         return
-    assert len(held.content) == (5 if method == "fedavg" else 6)
+    assert len(held.content) == 6
 
 
 @pytest.mark.parametrize(
     ("method", "content"),
     [
         ("fd", soft),
-        ("fedavg", lambda seed: np.random.default_rng(seed).random(5, dtype=np.float32)),
+        ("fedavg", model),
     ],
 )
 def test_the_mean_is_the_same_in_any_order(
@@ -134,7 +151,8 @@ def test_the_mean_is_the_same_in_any_order(
     what = "posterior" if method == "fd" else "values"
     assert isinstance(one, SoftConsensus | Average)
     assert getattr(one, what).tobytes() == getattr(other, what).tobytes()
-    assert getattr(one, what) == pytest.approx(np.mean(list(given_.values()), axis=0), abs=1e-6)
+    mean = np.mean(list(given_.values()), axis=0)
+    assert getattr(one, what) == pytest.approx(mean if method == "fd" else mean[:-1], abs=1e-6)
     assert contents.outcome(1, {"a": given_["a"]}, 0, PROBES) is None
 
 
@@ -142,7 +160,7 @@ def test_the_mean_is_the_same_in_any_order(
 def test_a_saved_content_is_restored(method: str) -> None:
     """What a crash must not lose comes back without any reference; damage is noticed."""
     contents, _ = made(method, bits=3)
-    values = {"tally": np.array([0, 1, 2, 2, 1, 0]), "fd": soft(1), "fedavg": np.ones(5)}[method]
+    values = {"tally": np.array([0, 1, 2, 2, 1, 0]), "fd": soft(1), "fedavg": np.ones(6)}[method]
     body = contents.alone(values)
     assert contents.restore(body) == pytest.approx(values)
     with pytest.raises(DecodeError):

@@ -91,7 +91,7 @@ def test_a_signed_mesh_hears_everybody(play: Callable[..., Play]) -> None:
     [
         ("fd", {"bits": 0}, np.full((12, 3), 1 / 3)),
         ("fd", {"bits": 4}, np.linspace(0.1, 1, 36).reshape(12, 3)),
-        ("fedavg", {"parameters": 5}, np.linspace(-1, 1, 5)),
+        ("fedavg", {"parameters": 5}, np.linspace(-1, 1, 6)),
     ],
 )
 def test_other_contents_are_signed_as_they_are_read(

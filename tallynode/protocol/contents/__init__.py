@@ -14,7 +14,7 @@ from tallynode.protocol.coding.ballot import Coding
 from tallynode.protocol.contents.parameters import Average, Parameters
 from tallynode.protocol.contents.soft import SoftConsensus, SoftLabels
 from tallynode.protocol.contents.votes import Votes
-from tallynode.protocol.settings import PeerSettings
+from tallynode.protocol.settings import CONTENTS, PeerSettings
 from tallynode.protocol.tally import Consensus
 
 Outcome = Consensus | SoftConsensus | Average
@@ -45,12 +45,12 @@ class Contents(Protocol):
 
 
 KINDS: dict[str, type[Votes] | type[SoftLabels] | type[Parameters]] = {
-    "tally": Votes,
-    "fd": SoftLabels,
-    "fedavg": Parameters,
+    "votes": Votes,
+    "soft": SoftLabels,
+    "parameters": Parameters,
 }
 
 
 def contents_of(settings: PeerSettings, box: BallotBox) -> Contents:
     """The kind of content that the mesh's method sends."""
-    return KINDS[settings.method](settings, box)
+    return KINDS[CONTENTS[settings.method]](settings, box)

@@ -1,7 +1,9 @@
-"""Parameters: a peer's whole model, and the mean over the peers.
+"""Parameters: a peer's whole model, and what a peer makes of the models that it hears.
 
-Federated averaging (McMahan et al. 2017, arXiv 1602.05629) without a server: where every peer hears
-every other, each computes the average that the server would have sent.
+Federated averaging (McMahan et al. 2017, arXiv 1602.05629) without a server: each peer mixes what
+it hears by the weights of protocol/mixing.py. A model travels with the number of samples that it
+was trained on, as one more value (float32 holds whole numbers to 2^24); nobody can check that
+number, as nobody can check the model.
 """
 
 from collections.abc import Mapping
@@ -9,15 +11,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tallynode.protocol.ballots import BallotBox, Held, summed
+from tallynode.protocol.ballots import BALLOTS_MIN, BallotBox, Held
 from tallynode.protocol.coding import DecodeError
 from tallynode.protocol.coding.ballot import Coding
+from tallynode.protocol.mixing import weights
 from tallynode.protocol.settings import PeerSettings
+
+SAMPLES_MAX = 1 << 24  # samples that a model may claim; more would drown everybody else's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Average:
-    """The mean of the models of a round."""
+    """The weighted mean of the models of a round."""
 
     values: np.ndarray  # (parameters,) float32
     voters: int
@@ -35,11 +40,12 @@ class Parameters:
     """
 
     def __init__(self, settings: PeerSettings, box: BallotBox) -> None:
-        self._size = settings.parameters
+        self._settings = settings
+        self._size = settings.parameters + 1
         self._box = box
 
     def encode(self, round_: int, content: np.ndarray) -> Held:
-        """Code this peer's own (parameters,) values."""
+        """Code this peer's own (parameters + 1,) values, the last being its samples."""
         return Held(Coding.FLOATS, self.alone(content), content.astype(np.float32))
 
     def alone(self, content: np.ndarray) -> bytes:
@@ -47,12 +53,14 @@ class Parameters:
         return content.astype("<f4").tobytes()
 
     def restore(self, body: bytes) -> np.ndarray:
-        """Bytes of `alone` -> (parameters,) float32."""
+        """Bytes of `alone` -> (parameters + 1,) float32."""
         if len(body) != 4 * self._size:
-            raise DecodeError(f"{len(body)} bytes for a model of {self._size} parameters")
+            raise DecodeError(f"{len(body)} bytes for a model of {self._size - 1} parameters")
         values = np.frombuffer(body, dtype="<f4").astype(np.float32)
         if not np.isfinite(values).all():
             raise DecodeError("a parameter that is not finite")
+        if not 1 <= values[-1] <= SAMPLES_MAX:
+            raise DecodeError(f"a model of {values[-1]:g} samples")
         return values
 
     def decode(self, origin: str, round_: int, coding: Coding, data: bytes) -> Held:
@@ -73,8 +81,12 @@ class Parameters:
     def outcome(
         self, round_: int, given: Mapping[str, np.ndarray], late: int, probes: np.ndarray
     ) -> Average | None:
-        """The mean of all, added in the order of the names; None of fewer than two."""
-        total = summed(given)
-        if total is None:
+        """The weighted mean, added in the order of the names; None of fewer than two."""
+        if len(given) < BALLOTS_MIN:
             return None
-        return Average(values=(total / len(given)).astype(np.float32), voters=len(given))
+        mine = self._settings
+        shares = weights(mine.name, {k: float(v[-1]) for k, v in given.items()}, mine.heard)
+        mean = np.zeros(mine.parameters)
+        for name in sorted(given):
+            mean += shares[name] * given[name][:-1]
+        return Average(values=mean.astype(np.float32), voters=len(given))
