@@ -152,6 +152,8 @@ class Mesh(Section):
             prior=self.method.prior,
             witness=self.method.witness,
             levels=self.method.levels,
+            mu=self.method.mu,
+            distil_epochs=self.method.distil_epochs,
             target="histogram" if self.method.name == "fd" else self.method.target,
         )
 

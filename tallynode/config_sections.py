@@ -155,6 +155,8 @@ _METHOD_KEYS: dict[str, tuple[str, ...]] = {  # keys that not every method heeds
     "tally": ("tally", "byzantine", "target", "coding", "levels", "privacy", "witness", "bridge"),
     "fd": ("bits", "witness"),
     "fedavg": (),
+    "fedprox": ("mu",),
+    "feddf": ("distil_epochs",),
 }
 
 
@@ -188,7 +190,7 @@ class Bridge(Section):
 class Method(Section):
     """What peers publish and what they learn from the tally."""
 
-    name: Literal["tally", "fd", "fedavg"] = "tally"
+    name: Literal["tally", "fd", "fedavg", "fedprox", "feddf"] = "tally"
     tally: Literal["plurality", "reliability", "dawid-skene"] = "reliability"
     byzantine: fields.CountOrNone | None = None  # liars that no label may depend on
     target: Target = "hard"
@@ -197,6 +199,8 @@ class Method(Section):
     bits: Annotated[int, Field(ge=0, le=16)] = 0  # of a soft label's entry; 0: float32
     privacy: Privacy | None = None  # None: votes are sent as they are
     bridge: Bridge | None = None  # None: models stay at home
+    mu: fields.Positive = TrainSettings().mu
+    distil_epochs: fields.Count = TrainSettings().distil_epochs
     hops: fields.Hops = "all"  # edges that a ballot travels
     witness: bool = True
     prior: bool = True

@@ -29,6 +29,7 @@ from tallynode.protocol.contents.parameters import Average
 
 SURROGATE_EPOCHS = 50  # passes over the probes
 CHANCE_MIN = 1e-6  # of a soft label; its logarithm must be finite
+NO_PROBES = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +106,11 @@ def from_parameters(mesh: Mesh) -> Attacks:
     net = _copy(mesh, peers[0].data)
     tables = []
     for round_ in range(1, mesh.rounds.count + 1):
-        sent = np.stack([of.method.train(round_, np.zeros(0, dtype=np.int64)) for of in peers])
+        sent = np.stack([of.method.train(round_, NO_PROBES) for of in peers])
         models = sent[:, :-1]  # the last value is how many samples each was trained on
         tables.append(np.stack([_scores_of(net, model, asked.samples) for model in models]))
-        average = Average(values=np.asarray(models.mean(axis=0)), voters=len(peers))
+        values = np.asarray(models.mean(axis=0))
+        average = Average(values=values, voters=len(peers), probes=NO_PROBES, models=())
         for peer in peers:
             peer.method.learn(round_, average)
     return {"the model": asked.attacked(np.mean(tables, axis=0))}

@@ -15,6 +15,14 @@ def votes(net: nn.Module, x: Tensor) -> np.ndarray:
     return torch.cat(parts).numpy()
 
 
+def logits(net: nn.Module, x: Tensor) -> np.ndarray:
+    """Return the scores before any softmax: (n, ch, h, w) float32 -> (n, classes) float32."""
+    net.eval()
+    with torch.inference_mode():
+        parts = [net(batch) for batch in torch.split(x, EVALUATE_BATCH)]
+    return torch.cat(parts).numpy()
+
+
 def probabilities(net: nn.Module, x: Tensor) -> np.ndarray:
     """Return the softmax over classes: (n, ch, h, w) float32 -> (n, classes) float32."""
     net.eval()

@@ -2,6 +2,8 @@
 
 from tallynode.methods.fd import FdMethod
 from tallynode.methods.fedavg import FedAvgMethod
+from tallynode.methods.feddf import FedDfMethod
+from tallynode.methods.fedprox import FedProxMethod
 from tallynode.methods.method import Method
 from tallynode.methods.tally import TallyMethod
 
@@ -9,4 +11,6 @@ METHODS: dict[str, type[Method]] = {
     "tally": TallyMethod,
     "fd": FdMethod,
     "fedavg": FedAvgMethod,
+    "fedprox": FedProxMethod,
+    "feddf": FedDfMethod,
 }

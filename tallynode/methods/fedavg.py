@@ -9,7 +9,7 @@ A merge every M epochs is `rounds.local_epochs: M`. The moments of a peer's opti
 import numpy as np
 import torch
 
-from tallynode.methods.method import Method, Metrics
+from tallynode.methods.method import Method, Metrics, Pull
 from tallynode.protocol.contents import Outcome
 from tallynode.protocol.contents.parameters import Average
 
@@ -19,10 +19,14 @@ class FedAvgMethod(Method):
 
     def train(self, round: int, probes: np.ndarray) -> np.ndarray:
         """Train on private data; (parameters + 1,) float32, the last the number of samples."""
-        self._loss = self._fit(self._learner, round, None)
+        self._loss = self._fit(self._learner, round, pull=self._pull())
         self._trained = round
         samples = np.float32(len(self.data.private))
         return np.append(self._learner.flat().numpy(), samples)
+
+    def _pull(self) -> Pull | None:
+        """A further loss for the round that begins."""
+        return None
 
     def learn(self, round: int, outcome: Outcome | None) -> Metrics:
         """Take the average over; None: go on with the own model."""

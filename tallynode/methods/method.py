@@ -7,12 +7,12 @@ All peers of one model start from the same weights, which lets parameters be ave
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tallynode.errors import DataError
 from tallynode.learning import evaluate, models, train
@@ -23,6 +23,8 @@ from tallynode.methods.bridge import Bridge
 from tallynode.methods.copies import Copy
 from tallynode.methods.merge import MergePlan
 from tallynode.protocol.contents import Outcome
+
+Pull = Callable[[nn.Module], Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +112,17 @@ class Method(ABC):
             **of_tally,  # type: ignore[arg-type]
         )
 
-    def _fit(self, copy: Copy, round: int, taught: Lesson | None) -> float:
-        """Train one copy for a round and return the mean loss of its steps."""
+    def _fit(
+        self, copy: Copy, round: int, taught: Lesson | None = None, pull: Pull | None = None
+    ) -> float:
+        """Train one copy for a round and return the mean loss of its steps.
+
+        Args:
+            copy: what is trained.
+            round: gives the order of the batches.
+            taught: trained on beside the private data.
+            pull: a further loss, of the parameters alone.
+        """
         private, settings = self.data.private, self.settings
         heard = len(taught) if taught else 0
         most = settings.local_epochs * max(len(private), heard)
@@ -124,6 +135,8 @@ class Method(ABC):
             loss = train.private_loss(copy.net, private, next(own), self._prior)
             if taught and other:
                 loss = loss + consensus_loss(copy.net, taught, next(other))
+            if pull:
+                loss = loss + pull(copy.net)
             train.step(loss, copy.optimiser)
             total += loss.item()
         return total / steps

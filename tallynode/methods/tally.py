@@ -34,7 +34,7 @@ class TallyMethod(Method):
 
     def train(self, round: int, probes: np.ndarray) -> np.ndarray:
         """Train the voter on private data alone and return what it says of the probes (n,)."""
-        self._loss = self._fit(self._voter, round, None)
+        self._loss = self._fit(self._voter, round)
         self._trained = round
         return self._said(self._voter.net, self.data.probes[torch.from_numpy(probes)])
 

@@ -7,7 +7,13 @@ from tallynode.errors import LocalError
 from tallynode.protocol import limits
 from tallynode.protocol.coding import packed
 
-CONTENTS = {"tally": "votes", "fd": "soft", "fedavg": "parameters"}  # of a ballot, by method
+CONTENTS = {  # what a ballot holds, by method
+    "tally": "votes",
+    "fd": "soft",
+    "fedavg": "parameters",
+    "fedprox": "parameters",
+    "feddf": "parameters",
+}
 PAYLOADS = {"votes": "ballot", "soft": "soft", "parameters": "delta"}  # class of bytes, by content
 
 

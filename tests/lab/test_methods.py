@@ -41,9 +41,10 @@ def test_soft_labels_are_learnt_from(bits: int, least: int, most: int) -> None:
     assert sum(line["accuracy"] for line in last.values()) / 4 > 0.5
 
 
-def test_averaged_models_are_one_model() -> None:
+@pytest.mark.parametrize("name", ["fedavg", "fedprox", "feddf"])
+def test_averaged_models_are_one_model(name: str) -> None:
     """After the last round every peer holds the same parameters, at four bytes each."""
-    last = last_lines(name="fedavg")
+    last = last_lines(name=name)
     assert len({line["accuracy"] for line in last.values()}) == 1
     for line in last.values():
         assert 4 * 4810 < line["payload_bytes"]["delta"] / (ROUNDS * 4) < 4 * 4810 + 40

@@ -13,10 +13,12 @@ from tallynode.learning import models, train
 from tallynode.learning.data import PeerData, load_peer_data
 from tallynode.learning.settings import DataSettings, TrainSettings
 from tallynode.methods.fedavg import FedAvgMethod
+from tallynode.methods.feddf import FedDfMethod
+from tallynode.methods.fedprox import FedProxMethod
 from tallynode.protocol.contents.parameters import Average
 
 SGD = TrainSettings(optimiser="sgd", momentum=0.9, learning_rate=0.05, prior=False)
-NOTHING = np.zeros(0, dtype=np.int64)
+NOTHING, PROBES = np.zeros(0, dtype=np.int64), np.arange(100)
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +29,18 @@ def data() -> PeerData:
     return load_peer_data(of)
 
 
+def flat(method: FedAvgMethod) -> np.ndarray:
+    """(parameters,) float32, a copy."""
+    values: np.ndarray = method._learner.flat().numpy()
+    return values
+
+
+def average(models: list[np.ndarray]) -> Average:
+    """What the mesh made of models of equally many samples."""
+    mean = np.mean(models, axis=0, dtype=np.float32)
+    return Average(values=mean, voters=len(models), probes=PROBES, models=models)
+
+
 Pull = Callable[[list[torch.Tensor]], torch.Tensor]  # a further loss, of the parameters
 
 
@@ -34,7 +48,7 @@ def twin(data: PeerData, start: np.ndarray, settings: TrainSettings, round_: int
     """(parameters,) after a round of SGD with momentum, each step written out."""
     net = models.build("mlp", data.shape, 10, 0)
     parameters = list(net.parameters())
-    torch.nn.utils.vector_to_parameters(torch.from_numpy(start), parameters)
+    torch.nn.utils.vector_to_parameters(torch.from_numpy(start.copy()), parameters)
     speed = [torch.zeros_like(p) for p in parameters]
     seed = train.seed_of(3, 0, round_, "private")
     order = train.batches(len(data.private), 30, torch.Generator().manual_seed(seed))
@@ -58,17 +72,62 @@ def test_fedavg_sends_the_model_that_plain_sgd_gives_and_its_samples(data: PeerD
     """Two passes from the shared weights, then the average is what it goes on from."""
     settings = replace(SGD, local_epochs=2)
     method = FedAvgMethod(data, settings, classes=10, seed=3, index=0)
-    start = method.state()
-    weights = np.concatenate(
-        [start[f"learner.net.{k}"].numpy().ravel() for k in ("1.weight", "1.bias")]
-        + [start[f"learner.net.{k}"].numpy().ravel() for k in ("3.weight", "3.bias")]
-    )
+    weights = flat(method)
     sent = method.train(1, NOTHING)
     assert sent[-1] == 90
     assert sent[:-1] == pytest.approx(twin(data, weights, settings, 1, no_pull), abs=1e-5)
-    average = Average(values=sent[:-1] / 2, voters=2)
-    method.learn(1, average)
-    assert np.array_equal(method._learner.flat().numpy(), average.values)
+    method.learn(1, average([sent[:-1], np.zeros_like(sent[:-1])]))
+    assert np.array_equal(flat(method), sent[:-1] / 2)
+
+
+def test_fedprox_is_pulled_towards_what_the_round_began_with(data: PeerData) -> None:
+    """Each step goes down mu (w - w_t) too; without mu it is fedavg."""
+    settings = replace(SGD, mu=0.5, local_epochs=2)
+    method = FedProxMethod(data, settings, classes=10, seed=3, index=0)
+    weights = flat(method)
+    start = torch.from_numpy(weights)
+
+    def pull(parameters: list[torch.Tensor]) -> torch.Tensor:
+        away = torch.nn.utils.parameters_to_vector(parameters) - start
+        return 0.25 * (away @ away)
+
+    sent = method.train(1, NOTHING)[:-1]
+    assert sent == pytest.approx(twin(data, weights, settings, 1, pull), abs=1e-5)
+    free = FedAvgMethod(data, settings, classes=10, seed=3, index=0).train(1, NOTHING)[:-1]
+    assert np.linalg.norm(sent - weights) < 0.95 * np.linalg.norm(free - weights)
+
+
+def test_feddf_distils_the_average_towards_the_mean_logits(data: PeerData) -> None:
+    """Adam on the probes, from the average, each step written out; every peer gets the same."""
+    settings = replace(SGD, local_epochs=20, distil_epochs=2)
+    of = DataSettings(source="digits", probes=100, per_peer=90, dirichlet=0.3, share=(1, 4))
+    both = enumerate((data, load_peer_data(of)))
+    peers = [FedDfMethod(own, settings, classes=10, seed=3, index=i) for i, own in both]
+    models_ = [peer.train(1, PROBES)[:-1] for peer in peers]
+    for peer in peers:
+        peer.learn(1, average(models_))
+    net = models.build("mlp", data.shape, 10, 0)
+    logits = []
+    for model in models_:
+        torch.nn.utils.vector_to_parameters(torch.from_numpy(model), net.parameters())
+        logits.append(net(data.probes).detach())
+    target = ((logits[0] + logits[1]) / 2).softmax(dim=1)
+    mean = torch.from_numpy((models_[0] + models_[1]) / 2)
+    torch.nn.utils.vector_to_parameters(mean, net.parameters())
+    optimiser = torch.optim.Adam(net.parameters(), 1e-3)
+    generator = torch.Generator().manual_seed(train.seed_of(3, 1, "distil"))
+    order = train.batches(len(PROBES), 32, generator)
+    before = functional.cross_entropy(net(data.probes), target).item()
+    for _ in range(2 * 4):  # a hundred probes are four batches
+        batch = next(order)
+        optimiser.zero_grad()
+        functional.cross_entropy(net(data.probes[batch]), target[batch]).backward()
+        optimiser.step()
+    wanted = torch.nn.utils.parameters_to_vector(net.parameters()).detach().numpy()
+    moved = np.linalg.norm(wanted - np.mean(models_, axis=0))
+    assert np.linalg.norm(flat(peers[0]) - wanted) < 0.05 * moved  # Adam enlarges what is rounded
+    assert np.array_equal(flat(peers[0]), flat(peers[1]))
+    assert functional.cross_entropy(net(data.probes), target).item() < before
 
 
 def test_momentum_survives_a_restart(data: PeerData) -> None:

@@ -57,6 +57,15 @@ def test_models_count_by_their_samples() -> None:
     mean = contents.outcome(1, given_, 0, PROBES)
     assert isinstance(mean, Average)
     assert mean.values == pytest.approx(model(1)[:-1] / 4 + model(2)[:-1] * 3 / 4)
+    assert len(mean.models) == 0
+
+
+def test_who_distils_gets_the_models_too() -> None:
+    """In the order of the names, without their numbers of samples."""
+    contents, _ = made("feddf", parameters=5)
+    mean = contents.outcome(1, {"b": model(2), "a": model(1)}, 0, PROBES)
+    assert isinstance(mean, Average)
+    assert np.array_equal(mean.models, [model(1)[:-1], model(2)[:-1]])
 
 
 @pytest.mark.parametrize("bits", [0, 1, 4])

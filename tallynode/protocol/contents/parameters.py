@@ -6,7 +6,7 @@ was trained on, as one more value (float32 holds whole numbers to 2^24); nobody 
 number, as nobody can check the model.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,8 @@ class Average:
 
     values: np.ndarray  # (parameters,) float32
     voters: int
+    probes: np.ndarray  # (n,) int64, of the round, for whoever distils
+    models: Sequence[np.ndarray]  # (parameters,) float32 each, by name; none unless distilled
 
     def agreement(self, own: np.ndarray) -> None:
         """Models do not agree or disagree."""
@@ -89,4 +91,7 @@ class Parameters:
         mean = np.zeros(mine.parameters)
         for name in sorted(given):
             mean += shares[name] * given[name][:-1]
-        return Average(values=mean.astype(np.float32), voters=len(given))
+        models = [given[name][:-1] for name in sorted(given)] if mine.method == "feddf" else []
+        return Average(
+            values=mean.astype(np.float32), voters=len(given), probes=probes, models=models
+        )

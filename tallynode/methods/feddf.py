@@ -1,0 +1,50 @@
+"""The method `feddf`: average whole models, then teach the average what the models say together.
+
+Lin et al. 2020 (arXiv 2006.07242, algorithm 1): the average is distilled on the probes towards the
+softmax of the mean logits of all models heard, by Adam. There a server does it; here every peer
+plays the server, in the same order of batches, so that peers that hear the same end with the same
+model. The probes need no labels, and cost no byte.
+"""
+
+import torch
+from torch import Tensor
+
+from tallynode.learning import evaluate, train
+from tallynode.learning.distil import Lesson, consensus_loss
+from tallynode.methods.fedavg import FedAvgMethod
+from tallynode.methods.method import Metrics
+from tallynode.protocol.contents import Outcome
+from tallynode.protocol.contents.parameters import Average
+
+DISTIL_RATE = 1e-3  # of Adam, as in the paper, whatever optimiser trains
+
+
+class FedDfMethod(FedAvgMethod):
+    """`learn` distils the mean of the models' logits into their average."""
+
+    def learn(self, round: int, outcome: Outcome | None) -> Metrics:
+        """Distil the average; None: go on with the own model."""
+        if outcome is not None:
+            assert isinstance(outcome, Average)
+            x = self.data.probes[torch.from_numpy(outcome.probes)]
+            shares = self._ensemble(outcome, x)
+            self._learner.load_flat(torch.from_numpy(outcome.values))
+            self._distil(Lesson(x, shares, torch.ones(len(x))), round)
+        return self._metrics(self._loss)
+
+    def _ensemble(self, outcome: Average, x: Tensor) -> Tensor:
+        """(n, classes) softmax of the mean logits of all models."""
+        total = torch.zeros(len(x), self.classes, dtype=torch.float64)
+        for model in outcome.models:
+            self._learner.load_flat(torch.from_numpy(model))
+            total += torch.from_numpy(evaluate.logits(self._learner.net, x))
+        return (total / len(outcome.models)).softmax(dim=1).float()
+
+    def _distil(self, taught: Lesson, round: int) -> None:
+        net, settings = self._learner.net, self.settings
+        optimiser = torch.optim.Adam(net.parameters(), DISTIL_RATE, fused=True)
+        generator = torch.Generator().manual_seed(train.seed_of(self._seed[0], round, "distil"))
+        order = train.batches(len(taught), settings.batch_size, generator)
+        net.train()
+        for _ in range(settings.distil_epochs * -(-len(taught) // settings.batch_size)):
+            train.step(consensus_loss(net, taught, next(order)), optimiser)
