@@ -152,6 +152,7 @@ class Mesh(Section):
             prior=self.method.prior,
             witness=self.method.witness,
             levels=self.method.levels,
+            temperature=self.method.temperature,
             mu=self.method.mu,
             distil_epochs=self.method.distil_epochs,
             target="histogram" if self.method.name == "fd" else self.method.target,

@@ -153,7 +153,8 @@ class Rounds(Section):
 
 _METHOD_KEYS: dict[str, tuple[str, ...]] = {  # keys that not every method heeds, by who does
     "tally": ("tally", "byzantine", "target", "coding", "levels", "privacy", "witness", "bridge"),
-    "fd": ("bits", "witness"),
+    "fd": ("bits", "temperature", "witness"),
+    "fedmd": ("distil_epochs",),
     "fedavg": (),
     "fedprox": ("mu",),
     "feddf": ("distil_epochs",),
@@ -190,7 +191,7 @@ class Bridge(Section):
 class Method(Section):
     """What peers publish and what they learn from the tally."""
 
-    name: Literal["tally", "fd", "fedavg", "fedprox", "feddf"] = "tally"
+    name: Literal["tally", "fd", "fedmd", "fedavg", "fedprox", "feddf"] = "tally"
     tally: Literal["plurality", "reliability", "dawid-skene"] = "reliability"
     byzantine: fields.CountOrNone | None = None  # liars that no label may depend on
     target: Target = "hard"
@@ -199,6 +200,7 @@ class Method(Section):
     bits: Annotated[int, Field(ge=0, le=16)] = 0  # of a soft label's entry; 0: float32
     privacy: Privacy | None = None  # None: votes are sent as they are
     bridge: Bridge | None = None  # None: models stay at home
+    temperature: fields.Positive | None = None  # of DS-FL's aggregation; None: the plain mean
     mu: fields.Positive = TrainSettings().mu
     distil_epochs: fields.Count = TrainSettings().distil_epochs
     hops: fields.Hops = "all"  # edges that a ballot travels

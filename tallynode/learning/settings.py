@@ -42,5 +42,6 @@ class TrainSettings:
     witness: bool = True  # a second copy, trained on private data alone, casts the votes
     target: Target = "hard"
     levels: int = 1  # of sureness that a vote carries
+    temperature: float | None = None  # of fd's aggregation; None: the plain mean
     mu: float = 0.01  # how strongly fedprox pulls towards the last average
     distil_epochs: int = 5  # passes over the probes, where distilling is a step of its own

@@ -3,6 +3,7 @@
 from tallynode.methods.fd import FdMethod
 from tallynode.methods.fedavg import FedAvgMethod
 from tallynode.methods.feddf import FedDfMethod
+from tallynode.methods.fedmd import FedMdMethod
 from tallynode.methods.fedprox import FedProxMethod
 from tallynode.methods.method import Method
 from tallynode.methods.tally import TallyMethod
@@ -10,6 +11,7 @@ from tallynode.methods.tally import TallyMethod
 METHODS: dict[str, type[Method]] = {
     "tally": TallyMethod,
     "fd": FdMethod,
+    "fedmd": FedMdMethod,
     "fedavg": FedAvgMethod,
     "fedprox": FedProxMethod,
     "feddf": FedDfMethod,

@@ -9,6 +9,8 @@ All peers of one model start from the same weights, which lets parameters be ave
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,6 +27,17 @@ from tallynode.methods.merge import MergePlan
 from tallynode.protocol.contents import Outcome
 
 Pull = Callable[[nn.Module], Tensor]
+
+
+class Labelled(Protocol):
+    """What a round came to on n probes."""
+
+    @property
+    def probes(self) -> np.ndarray: ...  # (n,) int64, indices into the probe set
+    @property
+    def labels(self) -> np.ndarray: ...  # (n,) int64
+    @property
+    def heard(self) -> np.ndarray: ...  # (n,) bool, the probes that have a label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +161,25 @@ class Method(ABC):
         if self.settings.local_steps:
             size = self.settings.batch_size
         return train.batches(count, size, torch.Generator().manual_seed(seed))
+
+    def _passes(self, role: str, round: int, count: int) -> Iterator[Tensor]:
+        """Yield index batches that pass `count` probes `distil_epochs` times."""
+        size = self.settings.batch_size
+        seed = train.seed_of(*self._seed, round, role)
+        order = train.batches(count, size, torch.Generator().manual_seed(seed))
+        return islice(order, self.settings.distil_epochs * -(-count // size))
+
+    def _accuracy_of(self, said: Labelled) -> float | None:
+        """Share of the labels that the mesh gave which are right; None: not known, or no label."""
+        truth, heard = self._truth(said.probes), said.heard
+        if truth is None or not heard.any():
+            return None
+        return evaluate.accuracy(said.labels[heard], truth[heard])
+
+    def _truth(self, probes: np.ndarray) -> np.ndarray | None:
+        """(n,) int64 right classes, where they are known."""
+        labels = self.data.probe_labels
+        return None if labels is None else labels[torch.from_numpy(probes)].numpy()
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that resuming needs: weights, moments, the round of the last votes."""

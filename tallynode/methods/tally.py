@@ -18,7 +18,7 @@ from tallynode.learning.samples import PeerData
 from tallynode.learning.settings import TrainSettings
 from tallynode.methods.method import Method, Metrics
 from tallynode.protocol.contents import Outcome
-from tallynode.protocol.contents.parameters import Average
+from tallynode.protocol.contents.soft import SoftConsensus
 from tallynode.protocol.tally import Consensus
 
 
@@ -46,16 +46,13 @@ class TallyMethod(Method):
 
     def learn(self, round: int, outcome: Outcome | None) -> Metrics:
         """Train the learner on private data and the consensus; None: on private data alone."""
-        assert not isinstance(outcome, Average)
         taught, accuracy, found = None, None, None
         if outcome is not None:
+            assert isinstance(outcome, Consensus | SoftConsensus)
             taught = lesson(self.data.probes, outcome, self.settings.target)
-            truth = self._truth(outcome.probes)
-            if truth is not None and taught is not None:
-                heard = outcome.heard
-                accuracy = evaluate.accuracy(outcome.labels[heard], truth[heard])
+            accuracy = self._accuracy_of(outcome)
             if isinstance(outcome, Consensus):
-                found = diagnose(outcome, truth)
+                found = diagnose(outcome, self._truth(outcome.probes))
         loss = self._fit_learner(round, taught)
         return self._metrics(loss, tally_accuracy=accuracy, tally=found)
 
@@ -64,8 +61,3 @@ class TallyMethod(Method):
             taught is None and self._voter is self._learner and self._trained == round
         )
         return self._loss if one_copy_is_done else self._fit(self._learner, round, taught)
-
-    def _truth(self, probes: np.ndarray) -> np.ndarray | None:
-        """(n,) int64 right classes, where they are known."""
-        labels = self.data.probe_labels
-        return None if labels is None else labels[torch.from_numpy(probes)].numpy()

@@ -10,16 +10,24 @@ from tallynode.protocol.coding import packed
 CONTENTS = {  # what a ballot holds, by method
     "tally": "votes",
     "fd": "soft",
+    "fedmd": "scores",
     "fedavg": "parameters",
     "fedprox": "parameters",
     "feddf": "parameters",
 }
-PAYLOADS = {"votes": "ballot", "soft": "soft", "parameters": "delta"}  # class of bytes, by content
+PAYLOADS = {  # class of bytes, by content
+    "votes": "ballot",
+    "soft": "soft",
+    "scores": "soft",
+    "parameters": "delta",
+}
 
 
 def ballot_bytes(method: str, voted: int, classes: int, parameters: int) -> int:
     """Content of a ballot at most, in bytes."""
     content = CONTENTS[method]
+    if content == "scores":
+        return 4 * voted * classes
     if content == "soft":
         return 1 + 4 * voted * classes
     if content == "parameters":

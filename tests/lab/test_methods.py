@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tallynode.config import Mesh
+from tallynode.lab.bench import changed
 from tallynode.lab.virtual import run_virtual
 
 ROUNDS = 12
@@ -18,11 +19,13 @@ SMALL = {
 }
 
 
-def last_lines(**method: Any) -> dict[str, Mapping[str, Any]]:
-    """The last record of each peer."""
+def last_lines(
+    changes: Mapping[str, object] | None = None, **method: Any
+) -> dict[str, Mapping[str, Any]]:
+    """The last record of each peer of the small mesh, with other values at dotted keys."""
     last: dict[str, Mapping[str, Any]] = {}
     run_virtual(
-        Mesh.model_validate({**SMALL, "method": method}),
+        changed(Mesh.model_validate({**SMALL, "method": method}), changes or {}),
         lambda line: last.update({line["peer"]: line}),
     )
     return last
@@ -39,6 +42,15 @@ def test_soft_labels_are_learnt_from(bits: int, least: int, most: int) -> None:
         assert line["tally_accuracy"] > 0.6
         assert line["tally"] is None
     assert sum(line["accuracy"] for line in last.values()) / 4 > 0.5
+
+
+def test_scores_are_learnt_from() -> None:
+    """Four bytes a class of every probe, and the classes they come to are mostly right."""
+    last = last_lines({"rounds.local_epochs": 5}, name="fedmd")
+    for line in last.values():
+        assert 8000 <= line["payload_bytes"]["soft"] / (ROUNDS * 4) < 8040
+        assert line["tally_accuracy"] > 0.8
+        assert line["accuracy"] > 0.7
 
 
 @pytest.mark.parametrize("name", ["fedavg", "fedprox", "feddf"])

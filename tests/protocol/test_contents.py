@@ -13,6 +13,7 @@ from tallynode.protocol.coding import DecodeError
 from tallynode.protocol.coding.ballot import Coding, MissingReference
 from tallynode.protocol.contents import Contents, contents_of
 from tallynode.protocol.contents.parameters import Average
+from tallynode.protocol.contents.scores import MeanScores
 from tallynode.protocol.contents.soft import SoftConsensus
 from tallynode.protocol.settings import PeerSettings
 
@@ -118,6 +119,8 @@ def test_parameters_come_back_as_they_were_sent() -> None:
         ("fedavg", Coding.FLOATS, np.zeros(6, dtype="<f4").tobytes()),  # of no sample
         ("fedavg", Coding.FLOATS, np.full(6, 2.0**25, dtype="<f4").tobytes()),  # of too many
         ("fedavg", Coding.PACKED, bytes(24)),
+        ("fedmd", Coding.FLOATS, bytes(71)),
+        ("fedmd", Coding.SOFT, bytes(72)),
         ("fd", Coding.PACKED, bytes(3)),
         ("fd", Coding.SOFT, b""),
         ("tally", Coding.SOFT, bytes(3)),
@@ -131,7 +134,11 @@ def test_what_is_not_of_this_method_is_refused(method: str, coding: Coding, data
         contents.decode("b", 1, coding, data)
 
 
-@given(st.sampled_from(["fd", "fedavg", "tally"]), st.sampled_from(Coding), st.binary(max_size=90))
+@given(
+    st.sampled_from(["fd", "fedmd", "fedavg", "tally"]),
+    st.sampled_from(Coding),
+    st.binary(max_size=90),
+)
 def test_any_bytes_are_a_content_or_refused(method: str, coding: Coding, data: bytes) -> None:
     """Decoders of all kinds raise nothing but DecodeError."""
     contents, _ = made(method, bits=3)
@@ -146,6 +153,7 @@ def test_any_bytes_are_a_content_or_refused(method: str, coding: Coding, data: b
     ("method", "content"),
     [
         ("fd", soft),
+        ("fedmd", soft),
         ("fedavg", model),
     ],
 )
@@ -157,19 +165,24 @@ def test_the_mean_is_the_same_in_any_order(
     given_ = {name: content(seed) for seed, name in enumerate("abcde")}
     turned = dict(reversed(given_.items()))
     one, other = (contents.outcome(1, of, 0, PROBES) for of in (given_, turned))
-    what = "posterior" if method == "fd" else "values"
-    assert isinstance(one, SoftConsensus | Average)
+    what = {"fd": "posterior", "fedmd": "scores", "fedavg": "values"}[method]
+    assert isinstance(one, SoftConsensus | MeanScores | Average)
     assert getattr(one, what).tobytes() == getattr(other, what).tobytes()
     mean = np.mean(list(given_.values()), axis=0)
-    assert getattr(one, what) == pytest.approx(mean if method == "fd" else mean[:-1], abs=1e-6)
+    assert getattr(one, what) == pytest.approx(mean[:-1] if method == "fedavg" else mean, abs=1e-6)
     assert contents.outcome(1, {"a": given_["a"]}, 0, PROBES) is None
 
 
-@pytest.mark.parametrize("method", ["tally", "fd", "fedavg"])
+@pytest.mark.parametrize("method", ["tally", "fd", "fedmd", "fedavg"])
 def test_a_saved_content_is_restored(method: str) -> None:
     """What a crash must not lose comes back without any reference; damage is noticed."""
     contents, _ = made(method, bits=3)
-    values = {"tally": np.array([0, 1, 2, 2, 1, 0]), "fd": soft(1), "fedavg": np.ones(6)}[method]
+    values = {
+        "tally": np.array([0, 1, 2, 2, 1, 0]),
+        "fd": soft(1),
+        "fedmd": soft(1) - 4,
+        "fedavg": np.ones(6),
+    }[method]
     body = contents.alone(values)
     assert contents.restore(body) == pytest.approx(values)
     with pytest.raises(DecodeError):

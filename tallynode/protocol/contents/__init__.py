@@ -12,12 +12,13 @@ import numpy as np
 from tallynode.protocol.ballots import BallotBox, Held
 from tallynode.protocol.coding.ballot import Coding
 from tallynode.protocol.contents.parameters import Average, Parameters
+from tallynode.protocol.contents.scores import MeanScores, Scores
 from tallynode.protocol.contents.soft import SoftConsensus, SoftLabels
 from tallynode.protocol.contents.votes import Votes
 from tallynode.protocol.settings import CONTENTS, PeerSettings
 from tallynode.protocol.tally import Consensus
 
-Outcome = Consensus | SoftConsensus | Average
+Outcome = Consensus | SoftConsensus | MeanScores | Average
 
 
 class Contents(Protocol):
@@ -44,9 +45,10 @@ class Contents(Protocol):
         """What the contents of a round come to; None of too few."""
 
 
-KINDS: dict[str, type[Votes] | type[SoftLabels] | type[Parameters]] = {
+KINDS: dict[str, type[Votes] | type[SoftLabels] | type[Scores] | type[Parameters]] = {
     "votes": Votes,
     "soft": SoftLabels,
+    "scores": Scores,
     "parameters": Parameters,
 }
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tallynode.protocol.ballots import BALLOTS_MIN, BallotBox, Held
+from tallynode.protocol.ballots import BALLOTS_MIN, BallotBox
 from tallynode.protocol.coding import DecodeError
-from tallynode.protocol.coding.ballot import Coding
+from tallynode.protocol.contents.floats import Floats
 from tallynode.protocol.mixing import weights
 from tallynode.protocol.settings import PeerSettings
 
@@ -33,8 +33,8 @@ class Average:
         """Models do not agree or disagree."""
 
 
-class Parameters:
-    """Codes and averages models; float32, as the papers count them.
+class Parameters(Floats):
+    """Codes and averages models: (parameters + 1,) values, the last being the samples.
 
     Args:
         settings: this peer's view of the mesh.
@@ -42,43 +42,15 @@ class Parameters:
     """
 
     def __init__(self, settings: PeerSettings, box: BallotBox) -> None:
+        super().__init__((settings.parameters + 1,), box)
         self._settings = settings
-        self._size = settings.parameters + 1
-        self._box = box
-
-    def encode(self, round_: int, content: np.ndarray) -> Held:
-        """Code this peer's own (parameters + 1,) values, the last being its samples."""
-        return Held(Coding.FLOATS, self.alone(content), content.astype(np.float32))
-
-    def alone(self, content: np.ndarray) -> bytes:
-        """Values as bytes."""
-        return content.astype("<f4").tobytes()
 
     def restore(self, body: bytes) -> np.ndarray:
-        """Bytes of `alone` -> (parameters + 1,) float32."""
-        if len(body) != 4 * self._size:
-            raise DecodeError(f"{len(body)} bytes for a model of {self._size - 1} parameters")
-        values = np.frombuffer(body, dtype="<f4").astype(np.float32)
-        if not np.isfinite(values).all():
-            raise DecodeError("a parameter that is not finite")
+        """Bytes of `alone` -> the values; DecodeError also for a number of samples that is none."""
+        values = super().restore(body)
         if not 1 <= values[-1] <= SAMPLES_MAX:
             raise DecodeError(f"a model of {values[-1]:g} samples")
         return values
-
-    def decode(self, origin: str, round_: int, coding: Coding, data: bytes) -> Held:
-        """Take in the values of `origin`.
-
-        Raises:
-            DecodeError: not as many finite values as a model has here.
-        """
-        if coding is not Coding.FLOATS:
-            raise DecodeError("coded as something else than parameters")
-        return Held(coding, data, self.restore(data))
-
-    def chain(self, origin: str, round_: int) -> list[tuple[int, Coding, bytes]]:
-        """Every model stands alone."""
-        held = self._box.get(origin, round_)
-        return [(round_, held.coding, held.coded)] if held else []
 
     def outcome(
         self, round_: int, given: Mapping[str, np.ndarray], late: int, probes: np.ndarray

@@ -1,0 +1,95 @@
+"""The methods that learn from the probes, each against a twin or a figure worked out by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from tallynode.learning import evaluate, train
+from tallynode.learning.data import PeerData, load_peer_data
+from tallynode.learning.settings import DataSettings, TrainSettings
+from tallynode.methods.fd import FdMethod, sharpened
+from tallynode.methods.fedmd import FedMdMethod
+from tallynode.methods.method import Method
+from tallynode.protocol.contents.scores import MeanScores
+from tallynode.protocol.contents.soft import SoftConsensus
+
+SETTINGS = TrainSettings(optimiser="sgd", learning_rate=0.05, distil_epochs=2)
+PROBES = np.arange(100)
+
+
+@pytest.fixture(scope="module")
+def data() -> PeerData:
+    """Ninety digits of few classes."""
+    of = DataSettings(source="digits", probes=100, per_peer=90, dirichlet=0.3, share=(0, 4))
+    train.use_threads(1)
+    return load_peer_data(of)
+
+
+def flat(method: Method) -> np.ndarray:
+    """(parameters,) float32, a copy."""
+    values: np.ndarray = method._learner.flat().numpy()
+    return values
+
+
+def soft(seed: int) -> SoftConsensus:
+    """The mean of made-up soft labels."""
+    shares = np.random.default_rng(seed).dirichlet(np.ones(10), 100).astype(np.float32)
+    return SoftConsensus(probes=PROBES, posterior=shares, voters=4)
+
+
+def test_a_sharpened_mean_by_hand() -> None:
+    """DS-FL at T = 0.1: five points of lead are a factor of e^0.5; the order stays."""
+    mean = np.array([[0.50, 0.45, 0.05], [1 / 3, 1 / 3, 1 / 3]], dtype=np.float32)
+    surer = sharpened(mean, 0.1)
+    assert surer[0, 0] / surer[0, 1] == pytest.approx(np.exp(0.5), rel=1e-5)
+    assert surer[0, 0] / surer[0, 2] == pytest.approx(np.exp(4.5), rel=1e-5)
+    assert surer.sum(axis=1) == pytest.approx([1, 1])
+    assert surer[1] == pytest.approx([1 / 3] * 3)
+
+
+def test_fd_learns_from_the_sharpened_mean(data: PeerData) -> None:
+    """With a temperature it is fd that was told the sharpened mean itself."""
+    told, surer = soft(1), replace(soft(1), posterior=sharpened(soft(1).posterior, 0.1))
+    settings = replace(SETTINGS, target="histogram")
+    one = FdMethod(data, replace(settings, temperature=0.1), classes=10, seed=3, index=0)
+    two = FdMethod(data, settings, classes=10, seed=3, index=0)
+    plain = FdMethod(data, settings, classes=10, seed=3, index=0)
+    for method, outcome in ((one, told), (two, surer), (plain, told)):
+        method.learn(1, outcome)
+    assert np.array_equal(flat(one), flat(two))
+    assert not np.array_equal(flat(one), flat(plain))
+
+
+def test_fedmd_digests_scores_and_then_revisits_private_data(data: PeerData) -> None:
+    """The mean absolute error goes down on the probes; without a consensus it only revisits."""
+    method = FedMdMethod(data, SETTINGS, classes=10, seed=3, index=0)
+    said = method.train(1, PROBES)
+    assert np.array_equal(said, evaluate.logits(method._learner.net, data.probes))
+    twin = FedMdMethod(data, SETTINGS, classes=10, seed=3, index=0)
+    twin.train(1, PROBES)
+    target = MeanScores(probes=PROBES, scores=said + 1, voters=2)
+    method.learn(1, target)
+    net, goal = twin._learner.net, torch.from_numpy(target.scores)
+    order = train.batches(100, 32, torch.Generator().manual_seed(train.seed_of(3, 0, 1, "digest")))
+    before = functional.l1_loss(net(data.probes), goal).item()
+    for _ in range(2 * 4):  # two passes of four batches
+        batch = next(order)
+        loss = (net(data.probes[batch]) - goal[batch]).abs().mean()
+        train.step(loss, twin._learner.optimiser)
+    assert functional.l1_loss(net(data.probes), goal).item() < before
+    twin.learn(1, None)
+    assert flat(method) == pytest.approx(flat(twin), abs=1e-5)
+
+
+def test_fedmd_trains_on_private_data_once_before_it_first_speaks(data: PeerData) -> None:
+    """Later rounds say what the last revisit left."""
+    method = FedMdMethod(data, SETTINGS, classes=10, seed=3, index=0)
+    start = flat(method)
+    method.train(1, PROBES)
+    first = flat(method)
+    assert not np.array_equal(start, first)
+    method.train(2, PROBES)
+    assert np.array_equal(flat(method), first)
