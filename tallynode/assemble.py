@@ -118,6 +118,9 @@ def parts(
         levels=mesh.method.levels,
         coding=mesh.method.coding,
         bits=mesh.method.bits,
+        bits_down=_bits_down(mesh),
+        hub=mesh.hub,
+        delta_coding=mesh.method.delta_coding,
         parameters=parameters,
         bridge=_bridge(plan, mesh, peer, method) if plan else None,
         heard=layout.heard,
@@ -156,6 +159,12 @@ def _voted(mesh: Mesh, data: PeerData) -> int:
     """Probes voted on in a round."""
     per_round = mesh.task.probes.per_round
     return len(data.probes) if per_round == "all" else min(per_round, len(data.probes))
+
+
+def _bits_down(mesh: Mesh) -> int:
+    """Of the aggregate, in the method that quantises it."""
+    of = mesh.method
+    return (of.bits if of.bits_down is None else of.bits_down) if of.name == "cfd" else 0
 
 
 def method_of(mesh: Mesh, peer: Peer, data: PeerData, secret: bytes) -> Method:

@@ -20,17 +20,8 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from tallynode import config_fields as fields
-from tallynode.config_sections import (
-    Graph,
-    Method,
-    Peer,
-    Rounds,
-    Section,
-    Task,
-    check_graph,
-    distinct,
-    peer_list,
-)
+from tallynode.config_graph import Graph, check_graph
+from tallynode.config_sections import Method, Peer, Rounds, Section, Task, distinct, peer_list
 from tallynode.config_yaml import Document, Problem, Where, dotted, nearest, read_document
 from tallynode.errors import ConfigError
 from tallynode.learning.settings import DataSettings, TrainSettings
@@ -57,7 +48,7 @@ class Mesh(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
-        checks = (_check_trust, _check_account, _check_models)
+        checks = (_check_trust, _check_account, _check_models, _check_hub)
         found = [problem for check in checks for problem in check(self)]
         found += check_graph(self.graph, self.names)
         if len(self.called) > limits.NAME_BYTES_MAX:
@@ -81,9 +72,17 @@ class Mesh(Section):
     @property
     def hops(self) -> int:
         """Return over how many edges a ballot travels; `all` is never used up, on no path."""
+        if self.hub is not None:
+            return 1
         if self.method.hops == "all":
             return min(len(self.peers), limits.HOPS_MAX)
         return self.method.hops
+
+    @property
+    def hub(self) -> str | None:
+        """Return who aggregates for all others: the middle of a star, in a method that knows it."""
+        star = self.method.name == "cfd" and self.graph.kind == "star"
+        return self.names[0] if star else None
 
     @property
     def realm(self) -> str | None:
@@ -153,6 +152,8 @@ class Mesh(Section):
             witness=self.method.witness,
             levels=self.method.levels,
             temperature=self.method.temperature,
+            initialise=self.method.initialise,
+            place="peer" if self.hub is None else "hub" if peer.name == self.hub else "leaf",
             mu=self.method.mu,
             distil_epochs=self.method.distil_epochs,
             target="histogram" if self.method.name == "fd" else self.method.target,
@@ -238,6 +239,16 @@ def _check_models(mesh: Mesh) -> list[tuple[Where, str]]:
         for i, peer in enumerate(mesh.peers)
         if peer.model not in (None, model)
     ]
+
+
+def _check_hub(mesh: Mesh) -> list[tuple[Where, str]]:
+    """A hub aggregates what it hears, and passes none of it on."""
+    if mesh.hub is None or mesh.method.hops in ("all", 1):
+        return []
+    why = (
+        f"should be 1: on a star {mesh.method.name}'s labels go to the hub and from it, no further"
+    )
+    return [(("method", "hops"), why)]
 
 
 def _leads_out(host: str) -> bool:

@@ -1,25 +1,14 @@
 """The sections of topology.yaml, key by key; each checks itself when it is built."""
 
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tallynode import config_fields as fields
-from tallynode.config_yaml import Where, nearest
+from tallynode.config_yaml import Where
 from tallynode.learning.settings import Target, TrainSettings
 from tallynode.protocol import limits
 from tallynode.protocol.privacy import DELTA, Budget
-
-_GRAPH_KEYS: dict[str, tuple[str, ...]] = {
-    "ring": (),
-    "torus": ("rows", "cols"),
-    "small-world": ("degree", "rewire"),
-    "random-regular": ("degree",),
-    "complete": (),
-    "star": (),
-    "custom": ("edges",),
-}
 
 
 class Section(BaseModel):
@@ -37,47 +26,6 @@ class Peer(Section):
     port: fields.Port | None = None
     model: Literal["mlp", "lenet5", "resnet8"] | None = None  # None: the task's
     data: fields.Data | None = None  # None: the task's
-
-
-class Graph(Section):
-    """Who neighbours whom: the kind and exactly the parameters of that kind."""
-
-    kind: Literal["ring", "torus", "small-world", "random-regular", "complete", "star", "custom"]
-    rows: fields.Count | None = None
-    cols: fields.Count | None = None
-    degree: fields.Count | None = None  # neighbours of each peer
-    rewire: fields.Share | None = None  # share of the edges that lead far
-    edges: tuple[tuple[fields.Name, fields.Name], ...] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _shorthand(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return {"kind": value}
-        if isinstance(value, dict) and "edges" in value and "kind" not in value:
-            return {"kind": "custom", **value}
-        return value
-
-    @model_validator(mode="after")
-    def _parameters_of_kind(self) -> Self:
-        wanted = _GRAPH_KEYS[self.kind]
-        given = self.parameters()
-        problems: list[tuple[Where, str]] = [
-            ((key,), f"is missing: a {self.kind} graph needs it")
-            for key in wanted
-            if key not in given
-        ]
-        problems += [
-            ((key,), f"does not belong to a {self.kind} graph")
-            for key in given
-            if key not in wanted
-        ]
-        fields.refuse_all(problems)
-        return self
-
-    def parameters(self) -> dict[str, Any]:
-        """Return the parameters beside the kind: rows, cols, degree, rewire or edges."""
-        return {key: value for key, value in self if key != "kind" and value is not None}
 
 
 class Probes(Section):
@@ -153,7 +101,8 @@ class Rounds(Section):
 
 _METHOD_KEYS: dict[str, tuple[str, ...]] = {  # keys that not every method heeds, by who does
     "tally": ("tally", "byzantine", "target", "coding", "levels", "privacy", "witness", "bridge"),
-    "fd": ("bits", "temperature", "witness"),
+    "fd": ("bits", "delta_coding", "temperature", "witness"),
+    "cfd": ("bits", "bits_down", "delta_coding", "distil_epochs", "initialise"),
     "fedmd": ("distil_epochs",),
     "fedavg": (),
     "fedprox": ("mu",),
@@ -191,16 +140,19 @@ class Bridge(Section):
 class Method(Section):
     """What peers publish and what they learn from the tally."""
 
-    name: Literal["tally", "fd", "fedmd", "fedavg", "fedprox", "feddf"] = "tally"
+    name: Literal["tally", "fd", "cfd", "fedmd", "fedavg", "fedprox", "feddf"] = "tally"
     tally: Literal["plurality", "reliability", "dawid-skene"] = "reliability"
     byzantine: fields.CountOrNone | None = None  # liars that no label may depend on
     target: Target = "hard"
     levels: Annotated[int, Field(ge=1, le=limits.LEVELS_MAX)] = 1  # of sureness in a vote
     coding: Literal["context", "packed"] = "context"  # packed: always ceil(log2 C) bits a vote
     bits: Annotated[int, Field(ge=0, le=16)] = 0  # of a soft label's entry; 0: float32
+    bits_down: Annotated[int, Field(ge=0, le=16)] | None = None  # of the aggregate; None: as bits
+    delta_coding: bool = True  # of soft labels against the ones before
     privacy: Privacy | None = None  # None: votes are sent as they are
     bridge: Bridge | None = None  # None: models stay at home
     temperature: fields.Positive | None = None  # of DS-FL's aggregation; None: the plain mean
+    initialise: Literal["keep", "shared", "random"] = "keep"  # what cfd distils from
     mu: fields.Positive = TrainSettings().mu
     distil_epochs: fields.Count = TrainSettings().distil_epochs
     hops: fields.Hops = "all"  # edges that a ballot travels
@@ -271,35 +223,3 @@ def _id_of(peer: Peer) -> object:
 
 def _outbox_of(peer: Peer) -> object:
     return peer.address and (peer.address, peer.port or fields.MQTT_PORT)
-
-
-def check_graph(graph: Graph, names: Sequence[str]) -> list[tuple[Where, str]]:
-    n, degree = len(names), graph.degree or 0
-    if graph.kind == "custom":
-        return _check_edges(graph.edges or (), names)
-    why = ""
-    if graph.kind == "torus" and (graph.rows or 0) * (graph.cols or 0) != n:
-        return [(("graph",), f"a torus of {graph.rows} × {graph.cols} does not hold {n} peers")]
-    if graph.kind == "small-world" and (degree % 2 or not 2 <= degree < n):
-        why = f"should be even and from 2 to {n - 1} among {n} peers"
-    least = 1 if n == 2 else 2  # pairs that do not touch are no mesh
-    if graph.kind == "random-regular" and (degree * n % 2 or not least <= degree < n):
-        why = f"should be from {least} to {n - 1} among {n} peers, and peers × degree even"
-    return [(("graph", "degree"), f"{why}, not {degree}")] if why else []
-
-
-def _check_edges(edges: Sequence[tuple[str, str]], names: Sequence[str]) -> list[tuple[Where, str]]:
-    problems: list[tuple[Where, str]] = []
-    seen: dict[frozenset[str], int] = {}
-    for i, edge in enumerate(edges):
-        where: Where = ("graph", "edges", i)
-        for end in (0, 1):
-            if edge[end] not in names:
-                close = nearest(edge[end], list(names))
-                problems.append(((*where, end), f"'{edge[end]}' is not a peer{close}"))
-        if edge[0] == edge[1]:
-            problems.append((where, f"joins '{edge[0]}' to itself"))
-        first = seen.setdefault(frozenset(edge), i)
-        if first != i:
-            problems.append((where, f"is the same edge as graph.edges[{first}]"))
-    return problems

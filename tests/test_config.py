@@ -240,6 +240,11 @@ HEAD = "mesh: m\n"
             "models of one kind, not lenet5",
         ),
         (
+            HEAD + "peers: 3\ngraph: star\nmethod: {name: cfd, hops: 2}\n",
+            "t.yaml:4:27: method.hops: should be 1: on a star cfd's labels go to the hub and from "
+            "it, no further",
+        ),
+        (
             HEAD + "peers: 2\ntask: {momentum: 0.9}\n",
             "t.yaml:3:18: task.momentum: means nothing to adam, only to sgd",
         ),

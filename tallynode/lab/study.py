@@ -22,6 +22,7 @@ from tallynode.config import Mesh
 from tallynode.lab.processes import warm_context
 from tallynode.lab.records import Record, payload_total
 from tallynode.lab.virtual import run_virtual
+from tallynode.protocol.counters import PAYLOADS
 
 WARMED_UP = 3  # rounds after which gossip has found its tree
 
@@ -146,12 +147,12 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def _copies(series: Mapping[str, Sequence[Record]]) -> float | None:
-    """Received ballots over those that were new, in bytes, after the first rounds."""
+    """Received ballots of any content over the new ones, in bytes, after the first rounds."""
     first = later = 0
     for records in series.values():
         if len(records) <= WARMED_UP:
             return None
         early, last = records[WARMED_UP - 1]["payload_received"], records[-1]["payload_received"]
-        first += last["ballot"] - early["ballot"]
+        first += sum(last[kind] - early[kind] for kind in PAYLOADS)
         later += last["duplicate"] - early["duplicate"]
     return (first + later) / first if first else None

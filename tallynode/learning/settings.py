@@ -43,5 +43,7 @@ class TrainSettings:
     target: Target = "hard"
     levels: int = 1  # of sureness that a vote carries
     temperature: float | None = None  # of fd's aggregation; None: the plain mean
+    initialise: Literal["keep", "shared", "random"] = "keep"  # what a net of cfd distils from
+    place: Literal["peer", "hub", "leaf"] = "peer"  # on a star, in a method that knows a hub
     mu: float = 0.01  # how strongly fedprox pulls towards the last average
     distil_epochs: int = 5  # passes over the probes, where distilling is a step of its own

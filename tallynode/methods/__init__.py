@@ -1,5 +1,6 @@
 """One small file a method: what a peer sends each round, and what it makes of what all sent."""
 
+from tallynode.methods.cfd import CfdMethod
 from tallynode.methods.fd import FdMethod
 from tallynode.methods.fedavg import FedAvgMethod
 from tallynode.methods.feddf import FedDfMethod
@@ -11,6 +12,7 @@ from tallynode.methods.tally import TallyMethod
 METHODS: dict[str, type[Method]] = {
     "tally": TallyMethod,
     "fd": FdMethod,
+    "cfd": CfdMethod,
     "fedmd": FedMdMethod,
     "fedavg": FedAvgMethod,
     "fedprox": FedProxMethod,

@@ -72,16 +72,22 @@ class Method(ABC):
         self.settings = settings
         self.classes = classes
         self._seed = (seed, index)
-        initial = train.seed_of(seed, "weights")
-        self._copies = {
-            role: Copy(models.build(settings.model, data.shape, classes, initial), settings)
-            for role in self.roles
-        }
-        self._learner = self._copies["learner"]
+        self._copies: dict[str, Copy] = {}
+        for role in self.roles:
+            self._begin(role, train.seed_of(seed, "weights"))
         self._prior = train.log_prior(data.private.y, classes) if settings.prior else None
         self.bridge: Bridge | None = None
         self._trained = -1  # the last round in which what is sent was trained
         self._loss = 0.0  # mean loss of that round
+
+    def _begin(self, role: str, seed: int) -> None:
+        """Set a copy to weights of this seed, its optimiser to nothing."""
+        net = models.build(self.settings.model, self.data.shape, self.classes, seed)
+        self._copies[role] = Copy(net, self.settings)
+
+    @property
+    def _learner(self) -> Copy:
+        return self._copies["learner"]
 
     @abstractmethod
     def train(self, round: int, probes: np.ndarray) -> np.ndarray:

@@ -11,10 +11,8 @@ from tallynode.protocol.coding.ballot import Coding
 BALLOTS_MIN = 2  # fewer say nothing that the peer does not know
 
 
-def summed(given: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """The float64 sum of all contents, added in the order of the names; None of too few."""
-    if len(given) < BALLOTS_MIN:
-        return None
+def summed(given: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The float64 sum of one content or more, added in the order of the names."""
     first, *others = (given[name] for name in sorted(given))
     total = first.astype(np.float64)
     for content in others:

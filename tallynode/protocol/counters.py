@@ -25,13 +25,14 @@ class Counters:
         """The counters as they stand in a round's record."""
         sent = {name: self.ballot * (name == self.payload) for name in PAYLOADS}
         sent["delta"] += self.delta
+        heard = {name: self.received_ballot * (name == self.payload) for name in PAYLOADS}
+        heard["delta"] += self.received_delta
         return {
             "payload_bytes": {**sent, "control": self.control},
             "relayed_bytes": self.relayed,
             "payload_received": {
-                "ballot": self.received_ballot,
+                **heard,
                 "duplicate": self.received_duplicate,
-                "delta": self.received_delta,
                 "control": self.received_control,
             },
             "coded_bytes": dict(self.by_coding),

@@ -10,6 +10,7 @@ from tallynode.protocol.coding import packed
 CONTENTS = {  # what a ballot holds, by method
     "tally": "votes",
     "fd": "soft",
+    "cfd": "soft",
     "fedmd": "scores",
     "fedavg": "parameters",
     "fedprox": "parameters",
@@ -85,6 +86,11 @@ class PeerSettings:
     levels: int = 1  # of sureness that a vote carries
     byzantine: int | None = None  # liars that no label may depend on; None: no guard
     bits: int = 0  # of a soft label's probabilities; 0: float32
+    bits_down: int = (
+        0  # of the aggregated ones: what a hub sends, or what each peer makes of a mean
+    )
+    hub: str | None = None  # who aggregates for all others, in a method that knows such a peer
+    delta_coding: bool = True  # whether soft labels are coded against those before
     parameters: int = 0  # of the model, where parameters are what is sent
     heard: Mapping[str, int] = field(default_factory=dict)  # how many others each peer hears
     coding: str = "context"  # context: the smallest there is | packed: always ceil(log2 C) bits

@@ -44,6 +44,30 @@ def test_soft_labels_are_learnt_from(bits: int, least: int, most: int) -> None:
     assert sum(line["accuracy"] for line in last.values()) / 4 > 0.5
 
 
+def test_the_hub_of_a_star_sends_its_own_finer_labels_down() -> None:
+    """CFD-1-8: a leaf sends one vote a probe to the hub alone, and gets the hub's labels back."""
+    star = {"graph": {"kind": "star"}, "rounds.local_epochs": 5}
+    last = last_lines(star, name="cfd", bits=1, bits_down=8)
+    hub, *leaves = (last[name] for name in sorted(last))
+    down = hub["coded_bytes"]["soft"]
+    for leaf in leaves:
+        assert leaf["relayed_bytes"] == hub["relayed_bytes"] == 0
+        assert 5 * leaf["coded_bytes"]["soft"] < down
+        assert down < leaf["payload_received"]["soft"] < down + 40 * ROUNDS
+        assert leaf["accuracy"] > 0.6
+    sent = sum(leaf["payload_bytes"]["soft"] for leaf in leaves)
+    assert hub["payload_received"]["soft"] == sent
+    assert hub["accuracy"] > 0.6
+
+
+def test_delta_coding_saves_bytes_and_changes_nothing_else() -> None:
+    """The same labels are learnt from, with and without."""
+    with_, without = (last_lines(name="cfd", bits=4, delta_coding=d) for d in (True, False))
+    for name, line in with_.items():
+        assert line["accuracy"] == without[name]["accuracy"]
+        assert line["payload_bytes"]["soft"] < 0.9 * without[name]["payload_bytes"]["soft"]
+
+
 def test_scores_are_learnt_from() -> None:
     """Four bytes a class of every probe, and the classes they come to are mostly right."""
     last = last_lines({"rounds.local_epochs": 5}, name="fedmd")

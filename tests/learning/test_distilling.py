@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tallynode.learning import evaluate, train
+from tallynode.learning import evaluate, models, train
 from tallynode.learning.data import PeerData, load_peer_data
 from tallynode.learning.settings import DataSettings, TrainSettings
+from tallynode.methods.cfd import CfdMethod
 from tallynode.methods.fd import FdMethod, sharpened
 from tallynode.methods.fedmd import FedMdMethod
 from tallynode.methods.method import Method
@@ -61,6 +62,50 @@ def test_fd_learns_from_the_sharpened_mean(data: PeerData) -> None:
         method.learn(1, outcome)
     assert np.array_equal(flat(one), flat(two))
     assert not np.array_equal(flat(one), flat(plain))
+
+
+@pytest.mark.parametrize("initialise", ["keep", "shared", "random"])
+def test_cfd_distils_from_where_it_was_told_to(data: PeerData, initialise: str) -> None:
+    """The plain soft cross-entropy over two passes, each step written out, from three places."""
+    settings = replace(SETTINGS, initialise=initialise)  # type: ignore[arg-type]
+    method = CfdMethod(data, settings, classes=10, seed=3, index=2)
+    said = method.train(1, PROBES)
+    assert said.sum(axis=1) == pytest.approx(np.ones(100), abs=1e-5)
+    own = {"keep": flat(method), "shared": None, "random": None}[initialise]
+    seed = (3, "weights") if initialise == "shared" else (3, 2, 1, "weights")
+    net = models.build("mlp", data.shape, 10, train.seed_of(*seed))
+    if own is not None:
+        torch.nn.utils.vector_to_parameters(torch.from_numpy(own.copy()), net.parameters())
+    method.learn(1, soft(1))
+    target = torch.from_numpy(soft(1).posterior)
+    generator = torch.Generator().manual_seed(train.seed_of(3, 2, 1, "distil"))
+    order = train.batches(100, 32, generator)
+    for _ in range(2 * 4):
+        batch = next(order)
+        shares = net(data.probes[batch]).log_softmax(dim=1)
+        slopes = torch.autograd.grad(-(target[batch] * shares).sum(dim=1).mean(), net.parameters())
+        with torch.no_grad():
+            for parameter, slope in zip(net.parameters(), slopes, strict=True):
+                parameter.sub_(0.05 * slope)
+    wanted = torch.nn.utils.parameters_to_vector(net.parameters()).detach().numpy()
+    assert flat(method) == pytest.approx(wanted, abs=1e-5)
+
+
+def test_a_hub_of_cfd_trains_on_what_it_hears_alone(data: PeerData) -> None:
+    """Its private data change nothing; a leaf does not listen to a hub that knows nothing yet."""
+    hub = CfdMethod(data, replace(SETTINGS, place="hub"), classes=10, seed=3, index=0)
+    start = flat(hub)
+    hub.train(1, PROBES)
+    assert np.array_equal(flat(hub), start)
+    hub.learn(1, soft(1))
+    assert not np.array_equal(flat(hub), start)
+    leaf = CfdMethod(data, replace(SETTINGS, place="leaf"), classes=10, seed=3, index=1)
+    leaf.train(1, PROBES)
+    trained = flat(leaf)
+    assert leaf.learn(1, soft(1)).tally_accuracy is None
+    assert np.array_equal(flat(leaf), trained)
+    leaf.learn(2, soft(1))
+    assert not np.array_equal(flat(leaf), trained)
 
 
 def test_fedmd_digests_scores_and_then_revisits_private_data(data: PeerData) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tallynode.protocol.ballots import BallotBox
 from tallynode.protocol.coding import DecodeError
 from tallynode.protocol.coding.ballot import Coding, MissingReference
+from tallynode.protocol.coding.soft import quantise
 from tallynode.protocol.contents import Contents, contents_of
 from tallynode.protocol.contents.parameters import Average
 from tallynode.protocol.contents.scores import MeanScores
@@ -88,6 +89,46 @@ def test_soft_labels_come_back_as_they_were_sent(bits: int) -> None:
     assert number == 2
     assert np.array_equal(late.decode("a", 2, coding, coded).content, held.content)
     assert sender.chain("a", 9) == []
+
+
+def test_without_delta_coding_every_soft_ballot_stands_alone() -> None:
+    """Whoever comes late reads it."""
+    sender, sent = made("cfd", bits=4, delta_coding=False)
+    late, _ = made("cfd", bits=4, delta_coding=False)
+    for number in (1, 2):
+        held = sender.encode(number, soft(number))
+        sent.put("a", number, held)
+    assert np.array_equal(late.decode("a", 2, held.coding, held.coded).content, held.content)
+
+
+def test_a_hub_and_its_leaves_learn_from_the_other_side_alone() -> None:
+    """The hub from the mean of its leaves, a leaf from the hub, each in the other's bits."""
+    fields = {"bits": 8, "bits_down": 1}
+    leaf, _ = made("cfd", **fields, hub="b")
+    hub, _ = made("cfd", **fields, hub="a", reach={"b": ("b",), "c": ("c",)})
+    up = [quantise(soft(seed), 8) for seed in (1, 2)]
+    down = quantise(soft(3), 1)
+    from_leaf, from_hub = leaf.encode(1, soft(1)), hub.encode(1, soft(3))
+    assert np.array_equal(from_leaf.content, up[0])
+    assert np.array_equal(from_hub.content, down)
+    assert np.array_equal(leaf.decode("b", 1, from_hub.coding, from_hub.coded).content, down)
+    with pytest.raises(DecodeError, match="soft labels of 8 bits, not 1"):
+        leaf.decode("b", 1, from_leaf.coding, from_leaf.coded)
+    taught = leaf.outcome(1, {"a": up[0], "b": down}, 0, PROBES)
+    mean = hub.outcome(1, {"a": down, "b": up[0], "c": up[1]}, 0, PROBES)
+    assert isinstance(taught, SoftConsensus)
+    assert isinstance(mean, SoftConsensus)
+    assert np.array_equal(taught.posterior, down.astype(np.float32))
+    assert mean.posterior == pytest.approx((up[0] + up[1]) / (2 * 255))
+    assert hub.outcome(1, {"a": down}, 0, PROBES) is None
+
+
+def test_where_nobody_is_the_hub_the_mean_is_quantised_all_the_same() -> None:
+    """Every peer learns from what a hub would have sent of its aggregate."""
+    contents, _ = made("cfd", bits=0, bits_down=2)
+    found = contents.outcome(1, {"a": soft(1), "b": soft(2)}, 0, PROBES)
+    assert isinstance(found, SoftConsensus)
+    assert found.posterior * 3 == pytest.approx(quantise((soft(1) + soft(2)) / 2, 2), abs=1e-6)
 
 
 def test_soft_labels_finer_than_agreed_are_refused() -> None:

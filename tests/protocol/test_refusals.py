@@ -198,8 +198,9 @@ def test_payload_is_counted_by_class(peer: Peer) -> None:
     fields = peer.counters.fields()
     assert fields["payload_received"] == {
         "ballot": len(first),
-        "duplicate": len(first),
         "delta": 0,
+        "soft": 0,
+        "duplicate": len(first),
         "control": len(control),
     }
     mine = wire.encode_hello(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tallynode.protocol.ballots import BallotBox, summed
+from tallynode.protocol.ballots import BALLOTS_MIN, BallotBox, summed
 from tallynode.protocol.contents.floats import Floats
 from tallynode.protocol.settings import PeerSettings
 
@@ -53,8 +53,7 @@ class Scores(Floats):
         self, round_: int, given: Mapping[str, np.ndarray], late: int, probes: np.ndarray
     ) -> MeanScores | None:
         """The mean of all, added in the order of the names; None of fewer than two."""
-        total = summed(given)
-        if total is None:
+        if len(given) < BALLOTS_MIN:
             return None
-        mean = (total / len(given)).astype(np.float32)
+        mean = (summed(given) / len(given)).astype(np.float32)
         return MeanScores(probes=probes, scores=mean, voters=len(given))

@@ -1,7 +1,10 @@
 """Soft labels: the probabilities that a peer gives every class, and their mean over the peers.
 
 Federated distillation (Jeong et al. 2018, arXiv 1811.11479) averages them; CFD (Sattler et al.
-2021, arXiv 2012.00632) quantises them first and codes them against those of the round before.
+2021, arXiv 2012.00632) quantises them first and codes them against those of the round before. Where
+a hub aggregates, it hears all others and they hear it alone, so what either comes to is the mean of
+what the other side said; where every peer aggregates, the mean is quantised as a hub would have
+done.
 """
 
 from collections.abc import Mapping
@@ -9,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tallynode.protocol.ballots import BallotBox, Held, summed
+from tallynode.protocol.ballots import BALLOTS_MIN, BallotBox, Held, summed
 from tallynode.protocol.coding import DecodeError, soft
 from tallynode.protocol.coding.ballot import Coding
 from tallynode.protocol.settings import PeerSettings
@@ -65,7 +68,8 @@ class SoftLabels:
 
     def encode(self, round_: int, content: np.ndarray) -> Held:
         """Code this peer's own (n, classes) probabilities of a round."""
-        bits, history = self._settings.bits, self._before(self._settings.name, round_)
+        name = self._settings.name
+        bits, history = self._bits(name), self._before(name, round_)
         units = content if bits == soft.FLOAT else soft.quantise(content, bits)
         return Held(Coding.SOFT, soft.encode(units, bits, history), units)
 
@@ -87,8 +91,8 @@ class SoftLabels:
         if coding is not Coding.SOFT:
             raise DecodeError("coded as something else than soft labels")
         bits, units = soft.decode(data, *self._shape, self._before(origin, round_))
-        if bits != self._settings.bits:
-            raise DecodeError(f"soft labels of {bits} bits, not {self._settings.bits}")
+        if bits != self._bits(origin):
+            raise DecodeError(f"soft labels of {bits} bits, not {self._bits(origin)}")
         return Held(coding, data, units)
 
     def chain(self, origin: str, round_: int) -> list[tuple[int, Coding, bytes]]:
@@ -96,20 +100,29 @@ class SoftLabels:
         held = self._box.get(origin, round_)
         if held is None:
             return []
-        return [(round_, Coding.SOFT, soft.encode(held.content, self._settings.bits))]
+        return [(round_, Coding.SOFT, soft.encode(held.content, self._bits(origin)))]
 
     def outcome(
         self, round_: int, given: Mapping[str, np.ndarray], late: int, probes: np.ndarray
     ) -> SoftConsensus | None:
         """The mean of all, added in the order of the names; None of fewer than two."""
-        total = summed(given)
-        if total is None:
+        mine = self._settings
+        if len(given) < BALLOTS_MIN:
             return None
+        total = summed({k: v for k, v in given.items() if k != mine.name} if mine.hub else given)
         posterior = (total / total.sum(axis=1, keepdims=True)).astype(np.float32)
+        if mine.bits_down and not mine.hub:
+            units = soft.quantise(posterior, mine.bits_down)
+            posterior = soft.dequantise(units, mine.bits_down)
         return SoftConsensus(probes=probes, posterior=posterior, voters=len(given))
+
+    def _bits(self, origin: str) -> int:
+        mine = self._settings
+        return mine.bits_down if origin == mine.hub else mine.bits
 
     def _before(self, origin: str, round_: int) -> tuple[np.ndarray, ...]:
         """The soft labels of the round before, which are the reference, if they are held."""
         held = self._box.get(origin, round_ - 1)
-        use = held is not None and self._settings.per_round is None and self._settings.bits
+        mine = self._settings
+        use = mine.delta_coding and mine.per_round is None and self._bits(origin)
         return (held.content,) if held is not None and use else ()
