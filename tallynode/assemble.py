@@ -113,7 +113,7 @@ def parts(
         seed=mesh.seed,
         rounds=_rounds(mesh),
         method=mesh.method.name,
-        tally=mesh.method.tally,
+        tally=mesh.method.tally if mesh.method.name == "tally" else "plurality",
         byzantine=mesh.method.byzantine,
         levels=mesh.method.levels,
         coding=mesh.method.coding,

@@ -101,6 +101,7 @@ class Rounds(Section):
 
 _METHOD_KEYS: dict[str, tuple[str, ...]] = {  # keys that not every method heeds, by who does
     "tally": ("tally", "byzantine", "target", "coding", "levels", "privacy", "witness", "bridge"),
+    "fedct": ("coding",),
     "fd": ("bits", "delta_coding", "temperature", "witness"),
     "cfd": ("bits", "bits_down", "delta_coding", "distil_epochs", "initialise"),
     "fedmd": ("distil_epochs",),
@@ -140,7 +141,7 @@ class Bridge(Section):
 class Method(Section):
     """What peers publish and what they learn from the tally."""
 
-    name: Literal["tally", "fd", "cfd", "fedmd", "fedavg", "fedprox", "feddf"] = "tally"
+    name: Literal["tally", "fedct", "fd", "cfd", "fedmd", "fedavg", "fedprox", "feddf"] = "tally"
     tally: Literal["plurality", "reliability", "dawid-skene"] = "reliability"
     byzantine: fields.CountOrNone | None = None  # liars that no label may depend on
     target: Target = "hard"

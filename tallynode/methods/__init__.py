@@ -3,6 +3,7 @@
 from tallynode.methods.cfd import CfdMethod
 from tallynode.methods.fd import FdMethod
 from tallynode.methods.fedavg import FedAvgMethod
+from tallynode.methods.fedct import FedCtMethod
 from tallynode.methods.feddf import FedDfMethod
 from tallynode.methods.fedmd import FedMdMethod
 from tallynode.methods.fedprox import FedProxMethod
@@ -11,6 +12,7 @@ from tallynode.methods.tally import TallyMethod
 
 METHODS: dict[str, type[Method]] = {
     "tally": TallyMethod,
+    "fedct": FedCtMethod,
     "fd": FdMethod,
     "cfd": CfdMethod,
     "fedmd": FedMdMethod,

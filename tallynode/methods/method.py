@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tallynode.errors import DataError
 from tallynode.learning import evaluate, models, train
 from tallynode.learning.distil import Lesson, consensus_loss
-from tallynode.learning.samples import PeerData
+from tallynode.learning.samples import PeerData, Samples
 from tallynode.learning.settings import TrainSettings
 from tallynode.methods.bridge import Bridge
 from tallynode.methods.copies import Copy
@@ -75,8 +75,8 @@ class Method(ABC):
         self._copies: dict[str, Copy] = {}
         for role in self.roles:
             self._begin(role, train.seed_of(seed, "weights"))
-        self._prior = train.log_prior(data.private.y, classes) if settings.prior else None
         self.bridge: Bridge | None = None
+        self._labelled(data.private)
         self._trained = -1  # the last round in which what is sent was trained
         self._loss = 0.0  # mean loss of that round
 
@@ -118,8 +118,13 @@ class Method(ABC):
         if data.classes != self.data.classes or not same:
             raise DataError("data: classes or probes changed while running; start the peer again")
         self.data = data
-        if self._prior is not None:
-            self._prior = train.log_prior(data.private.y, self.classes)
+        self._labelled(data.private)
+
+    def _labelled(self, samples: Samples) -> None:
+        """Train on these samples from now on, their class prior taken out if it is to be."""
+        self._samples = samples
+        of = samples.y
+        self._prior = train.log_prior(of, self.classes) if self.settings.prior else None
 
     def _metrics(self, loss: float, **of_tally: object) -> Metrics:
         truth = self.data.test.y.numpy()
@@ -137,12 +142,12 @@ class Method(ABC):
         """Train one copy for a round and return the mean loss of its steps.
 
         Args:
-            copy: what is trained.
+            copy: what is trained, on the labelled samples at hand.
             round: gives the order of the batches.
-            taught: trained on beside the private data.
+            taught: trained on beside them.
             pull: a further loss, of the parameters alone.
         """
-        private, settings = self.data.private, self.settings
+        private, settings = self._samples, self.settings
         heard = len(taught) if taught else 0
         most = settings.local_epochs * max(len(private), heard)
         steps = settings.local_steps or -(-most // settings.batch_size)

@@ -9,6 +9,7 @@ from tallynode.protocol.coding import packed
 
 CONTENTS = {  # what a ballot holds, by method
     "tally": "votes",
+    "fedct": "votes",
     "fd": "soft",
     "cfd": "soft",
     "fedmd": "scores",

@@ -68,6 +68,17 @@ def test_delta_coding_saves_bytes_and_changes_nothing_else() -> None:
         assert line["payload_bytes"]["soft"] < 0.9 * without[name]["payload_bytes"]["soft"]
 
 
+def test_pseudo_labels_are_learnt_from() -> None:
+    """Votes alone travel, and every peer gains on what it would have been by itself."""
+    last = last_lines({"rounds.local_epochs": 5}, name="fedct")
+    alone = last_lines({"rounds.local_epochs": 5, "graph": {"edges": []}}, name="fedct")
+    for line in last.values():
+        assert 0 < line["payload_bytes"]["ballot"] < 4 * ROUNDS * 120
+        assert line["tally_accuracy"] > 0.5
+    gain = [last[name]["accuracy"] - line["accuracy"] for name, line in alone.items()]
+    assert sum(gain) / 4 > 0.03
+
+
 def test_scores_are_learnt_from() -> None:
     """Four bytes a class of every probe, and the classes they come to are mostly right."""
     last = last_lines({"rounds.local_epochs": 5}, name="fedmd")

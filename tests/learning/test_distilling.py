@@ -7,15 +7,19 @@ import pytest
 import torch
 from torch.nn import functional
 
+from tallynode.errors import DataError
 from tallynode.learning import evaluate, models, train
 from tallynode.learning.data import PeerData, load_peer_data
+from tallynode.learning.samples import Samples
 from tallynode.learning.settings import DataSettings, TrainSettings
 from tallynode.methods.cfd import CfdMethod
 from tallynode.methods.fd import FdMethod, sharpened
+from tallynode.methods.fedct import FedCtMethod
 from tallynode.methods.fedmd import FedMdMethod
 from tallynode.methods.method import Method
 from tallynode.protocol.contents.scores import MeanScores
 from tallynode.protocol.contents.soft import SoftConsensus
+from tallynode.protocol.tally import Consensus, tally
 
 SETTINGS = TrainSettings(optimiser="sgd", learning_rate=0.05, distil_epochs=2)
 PROBES = np.arange(100)
@@ -106,6 +110,48 @@ def test_a_hub_of_cfd_trains_on_what_it_hears_alone(data: PeerData) -> None:
     assert np.array_equal(flat(leaf), trained)
     leaf.learn(2, soft(1))
     assert not np.array_equal(flat(leaf), trained)
+
+
+def majority(seed: int) -> Consensus:
+    """Three voters of made-up votes on every second probe."""
+    votes = np.random.default_rng(seed).integers(0, 10, (3, 50))
+    return tally(dict(zip("abc", votes, strict=True)), PROBES[::2], 10)
+
+
+@pytest.mark.parametrize("prior", [True, False])
+def test_fedct_trains_on_private_samples_and_pseudo_labels_as_one_set(
+    data: PeerData, prior: bool
+) -> None:
+    """It is the peer that owned those probes with those labels from the start."""
+    settings = replace(SETTINGS, prior=prior)
+    method = FedCtMethod(data, settings, classes=10, seed=3, index=0)
+    said = majority(1)
+    method.learn(1, majority(2))
+    method.learn(2, said)  # the labels of a round replace those of the one before
+    more = Samples(
+        torch.cat([data.private.x, data.probes[::2]]),
+        torch.cat([data.private.y, torch.from_numpy(said.labels)]),
+    )
+    rich = FedCtMethod(replace(data, private=more), settings, classes=10, seed=3, index=0)
+    assert np.array_equal(method.train(3, PROBES), rich.train(3, PROBES))
+    assert np.array_equal(flat(method), flat(rich))
+    poor = FedCtMethod(data, settings, classes=10, seed=3, index=0)
+    poor.train(3, PROBES)
+    assert not np.array_equal(flat(method), flat(poor))
+
+
+def test_pseudo_labels_survive_a_restart_and_new_private_data(data: PeerData) -> None:
+    """Stored and loaded, or given other samples: what was labelled stays labelled."""
+    whole, other = (FedCtMethod(data, SETTINGS, classes=10, seed=3, index=0) for _ in range(2))
+    whole.learn(1, majority(1))
+    other.load(whole.state())
+    for method in (whole, other):
+        method.take(data)
+        assert len(method._samples) == 90 + 50
+    assert np.array_equal(whole.train(2, PROBES), other.train(2, PROBES))
+    assert np.array_equal(flat(whole), flat(other))
+    with pytest.raises(DataError, match="pseudo-labels of other probes"):
+        other.load({key: value for key, value in whole.state().items() if key != "pseudo"})
 
 
 def test_fedmd_digests_scores_and_then_revisits_private_data(data: PeerData) -> None:
