@@ -11,7 +11,7 @@ from typing import TypedDict
 
 from tallynode.config import Mesh
 from tallynode.config_sections import Peer
-from tallynode.errors import DataError
+from tallynode.errors import ConfigError, DataError
 from tallynode.layout import Layout
 from tallynode.learning.data import PeerData, Watch, load_peer_data
 from tallynode.learning.digest import probe_digest
@@ -153,6 +153,15 @@ def _bridge(plan: MergePlan, mesh: Mesh, peer: Peer, method: Method) -> BridgeSe
         bytes_max=plan.bytes_max(method.parameters),
         said=f"{plan.density:g} {plan.values.name.lower()} {plan.full or ''}".rstrip(),
     )
+
+
+def refuse_pooling(mesh: Mesh) -> None:
+    """Refuse, where peers are processes of their own, what takes all their data in one place."""
+    if mesh.method.name == "centralised":
+        raise ConfigError(
+            "method.name: centralised pools all private data, which no real peer can: "
+            "use simulate --virtual"
+        )
 
 
 def _voted(mesh: Mesh, data: PeerData) -> int:

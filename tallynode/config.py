@@ -48,7 +48,7 @@ class Mesh(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
-        checks = (_check_trust, _check_account, _check_models, _check_hub)
+        checks = (_check_trust, _check_account, _check_models, _check_hub, _check_pool)
         found = [problem for check in checks for problem in check(self)]
         found += check_graph(self.graph, self.names)
         if len(self.called) > limits.NAME_BYTES_MAX:
@@ -135,6 +135,7 @@ class Mesh(Section):
             per_peer=task.partition.per_peer,
             dirichlet=task.partition.dirichlet,
             partition_seed=self.seed if seed is None else seed,
+            pooled=self.method.name == "centralised",
             share=(peer_index, len(self.peers)) if own is None else None,
         )
 
@@ -249,6 +250,17 @@ def _check_hub(mesh: Mesh) -> list[tuple[Where, str]]:
         f"should be 1: on a star {mesh.method.name}'s labels go to the hub and from it, no further"
     )
     return [(("method", "hops"), why)]
+
+
+def _check_pool(mesh: Mesh) -> list[tuple[Where, str]]:
+    """What real peers have cannot be put together, and need not stay apart in a simulation."""
+    if mesh.method.name != "centralised":
+        return []
+    why = "cannot be pooled by method centralised: only public sets that a simulation deals out can"
+    places: list[Where] = [("peers", i, "data") for i, peer in enumerate(mesh.peers) if peer.data]
+    if ":" in mesh.task.data:
+        places.append(("task", "data"))
+    return [(place, why) for place in places]
 
 
 def _leads_out(host: str) -> bool:

@@ -99,6 +99,18 @@ class Rounds(Section):
     save_every: fields.Count = 1  # rounds; who is killed loses, and sits out, as many at most
 
 
+Name = Literal[
+    "tally",
+    "fedct",
+    "fd",
+    "cfd",
+    "fedmd",
+    "fedavg",
+    "fedprox",
+    "feddf",
+    "local",
+    "centralised",
+]
 _METHOD_KEYS: dict[str, tuple[str, ...]] = {  # keys that not every method heeds, by who does
     "tally": ("tally", "byzantine", "target", "coding", "levels", "privacy", "witness", "bridge"),
     "fedct": ("coding",),
@@ -108,6 +120,8 @@ _METHOD_KEYS: dict[str, tuple[str, ...]] = {  # keys that not every method heeds
     "fedavg": (),
     "fedprox": ("mu",),
     "feddf": ("distil_epochs",),
+    "local": (),
+    "centralised": (),
 }
 
 
@@ -141,7 +155,7 @@ class Bridge(Section):
 class Method(Section):
     """What peers publish and what they learn from the tally."""
 
-    name: Literal["tally", "fedct", "fd", "cfd", "fedmd", "fedavg", "fedprox", "feddf"] = "tally"
+    name: Name = "tally"
     tally: Literal["plurality", "reliability", "dawid-skene"] = "reliability"
     byzantine: fields.CountOrNone | None = None  # liars that no label may depend on
     target: Target = "hard"

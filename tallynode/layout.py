@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from tallynode.config import Mesh
 from tallynode.protocol import graph
 
+EDGELESS = ("local", "centralised")  # methods that exchange nothing
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -58,9 +60,13 @@ class Layout:
 
 
 def edgeless(mesh: Mesh) -> Mesh:
-    """The same peers without any exchange."""
-    alone = mesh.graph.model_copy(update={"kind": "custom", "edges": ()})
-    return mesh.model_copy(update={"graph": alone})
+    """The same peers without any exchange, each with its own data."""
+    alone: dict[str, object] = {
+        "graph": mesh.graph.model_copy(update={"kind": "custom", "edges": ()})
+    }
+    if mesh.method.name == "centralised":
+        alone["method"] = mesh.method.model_copy(update={"name": "local"})
+    return mesh.model_copy(update=alone)
 
 
 def _says(names: list[str], verb: str, what: str) -> str:
@@ -76,6 +82,8 @@ def _list(names: list[str]) -> str:
 def edges(mesh: Mesh) -> graph.Edges:
     """Who neighbours whom in this mesh."""
     names, settings = mesh.names, mesh.graph
+    if mesh.method.name in EDGELESS:
+        return frozenset()
     match settings.kind:
         case "ring":
             return graph.ring(names)

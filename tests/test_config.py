@@ -245,6 +245,15 @@ HEAD = "mesh: m\n"
             "it, no further",
         ),
         (
+            HEAD + "peers: 2\ntask: {data: 'folder:/x'}\nmethod: {name: centralised}\n",
+            "t.yaml:3:14: task.data: cannot be pooled by method centralised: only public sets that "
+            "a simulation deals out can",
+        ),
+        (
+            HEAD + "peers: 2\nmethod: {name: local, tally: plurality}\n",
+            "t.yaml:3:30: method.tally: means nothing to method local, only to tally",
+        ),
+        (
             HEAD + "peers: 2\ntask: {momentum: 0.9}\n",
             "t.yaml:3:18: task.momentum: means nothing to adam, only to sgd",
         ),

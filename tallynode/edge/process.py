@@ -38,6 +38,7 @@ def start(
     Returns:
         "finished" or "stopped".
     """
+    assemble.refuse_pooling(mesh)
     parts = assemble.parts(
         mesh, name, threads=threads, progress=lambda text: log.info("data", progress=text)
     )

@@ -62,7 +62,10 @@ def simulate(mesh: Mesh, options: Options) -> sums.Summary:
     Raises:
         IoError: the run folder cannot be made.
         DataError: the data cannot be loaded.
+        ConfigError: the method needs a virtual mesh.
     """
+    if not options.virtual:
+        assemble.refuse_pooling(mesh)
     mesh = local(mesh)
     _make_run_folder(mesh, options.out)
     console = Console(stderr=options.json_output)

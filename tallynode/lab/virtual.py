@@ -6,6 +6,7 @@ keep their retained messages as real brokers do.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from tallynode import assemble
@@ -32,10 +33,14 @@ def run_virtual(mesh: Mesh, emit: Emit) -> None:
     Private votes are not private here: their noise follows from the seed, so that a run repeats.
     """
     layout = Layout.of(mesh)
-    parts = {
-        name: assemble.parts(mesh, name, layout=layout, secret=f"{mesh.seed}/{name}".encode())
-        for name in mesh.names
-    }
+    parts: dict[str, Parts] = {}
+    for name in mesh.names:
+        if parts and mesh.method.name == "centralised":  # one pool, one net for all
+            one = parts[mesh.names[0]]
+            parts[name] = replace(one, settings=replace(one.settings, name=name))
+            continue
+        secret = f"{mesh.seed}/{name}".encode()
+        parts[name] = assemble.parts(mesh, name, layout=layout, secret=secret)
     VirtualMesh(parts, emit).run()
 
 

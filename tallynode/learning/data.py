@@ -144,7 +144,8 @@ def _dealt(
             f" not {settings.probes} probes and {peers} × {max(per_peer, 1)}"
         )
     pool = pool[: peers * per_peer]
-    mine = pool[partition(labels[pool], peers, settings.dirichlet, generator)[index]]
+    parts = partition(labels[pool], peers, settings.dirichlet, generator)
+    mine = pool if settings.pooled else pool[parts[index]]
     test_pixels, test_labels = test if test is not None else (pixels[rest], labels[rest])
     if settings.test is not None and settings.test < 1:
         raise DataError(f"data: test must be 1 or more, not {settings.test}")

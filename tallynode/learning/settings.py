@@ -23,6 +23,7 @@ class DataSettings:
     per_peer: int | None = None  # private samples a peer; None: all that remain, split equally
     dirichlet: float | None = None  # label skew of the partition; None: IID
     partition_seed: int = 7
+    pooled: bool = False  # all peers' private samples in place of this one's
     share: tuple[int, int] | None = None
     image_size: tuple[int, int] | None = None  # height, width of folder images; None: first probe's
 

@@ -7,6 +7,7 @@ from tallynode.methods.fedct import FedCtMethod
 from tallynode.methods.feddf import FedDfMethod
 from tallynode.methods.fedmd import FedMdMethod
 from tallynode.methods.fedprox import FedProxMethod
+from tallynode.methods.local import CentralisedMethod, LocalMethod
 from tallynode.methods.method import Method
 from tallynode.methods.tally import TallyMethod
 
@@ -19,4 +20,6 @@ METHODS: dict[str, type[Method]] = {
     "fedavg": FedAvgMethod,
     "fedprox": FedProxMethod,
     "feddf": FedDfMethod,
+    "local": LocalMethod,
+    "centralised": CentralisedMethod,
 }

@@ -16,6 +16,8 @@ CONTENTS = {  # what a ballot holds, by method
     "fedavg": "parameters",
     "fedprox": "parameters",
     "feddf": "parameters",
+    "local": "votes",
+    "centralised": "votes",
 }
 PAYLOADS = {  # class of bytes, by content
     "votes": "ballot",

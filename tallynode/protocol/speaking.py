@@ -10,7 +10,7 @@ from tallynode.protocol.settings import PeerSettings
 
 
 class Speaking:
-    """Makes the Publish effects of one peer.
+    """Makes the Publish effects of one peer; of one without neighbours nothing is counted.
 
     Args:
         settings: this peer's view of the mesh.
@@ -19,7 +19,7 @@ class Speaking:
 
     def __init__(self, settings: PeerSettings, counters: Counters) -> None:
         self._settings = settings
-        self._counters = counters
+        self._counters = counters if settings.reach else Counters()  # what nobody reads is free
         self._pieces = 0  # of the delta that stands on the outbox
 
     def hello(self, state: State) -> ef.Effect:

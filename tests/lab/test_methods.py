@@ -1,13 +1,18 @@
 """The methods that votes are compared with: the same peers, and their bytes counted as theirs."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tallynode.config import Mesh
+from tallynode.edge import process
+from tallynode.edge.daemon import Folders
+from tallynode.errors import ConfigError
 from tallynode.lab.bench import changed
-from tallynode.lab.virtual import run_virtual
+from tallynode.lab.simulate import Options, simulate
+from tallynode.lab.virtual import accuracy_alone, run_virtual
 
 ROUNDS = 12
 SMALL = {
@@ -77,6 +82,50 @@ def test_pseudo_labels_are_learnt_from() -> None:
         assert line["tally_accuracy"] > 0.5
     gain = [last[name]["accuracy"] - line["accuracy"] for name, line in alone.items()]
     assert sum(gain) / 4 > 0.03
+
+
+def test_local_peers_say_nothing_and_are_the_peers_without_a_graph() -> None:
+    """Not a byte, and the accuracies of the baseline."""
+    last = last_lines(name="local")
+    for line in last.values():
+        assert not any((*line["payload_bytes"].values(), *line["payload_received"].values()))
+        assert line["closed_by"] == "alone"
+    assert {name: line["accuracy"] for name, line in last.items()} == accuracy_alone(
+        Mesh.model_validate(SMALL)
+    )
+
+
+def test_centralised_is_one_net_on_the_private_data_of_all() -> None:
+    """It is the only peer of a mesh whose share is everything; no local peer comes near it."""
+    last = last_lines(name="centralised")
+    assert len({line["accuracy"] for line in last.values()}) == 1
+    whole = {"peers": [{"name": "peer-1"}], "task.partition.per_peer": 240}
+    assert last_lines(whole, name="local")["peer-1"]["accuracy"] == pytest.approx(
+        last["peer-1"]["accuracy"], abs=0.03
+    )  # the same samples in another order
+    local = last_lines(name="local")
+    assert max(line["accuracy"] for line in local.values()) < last["peer-1"]["accuracy"] - 0.05
+    assert accuracy_alone(
+        Mesh.model_validate({**SMALL, "method": {"name": "centralised"}})
+    ) == accuracy_alone(Mesh.model_validate(SMALL))
+
+
+def test_real_peers_cannot_be_centralised(tmp_path: Path) -> None:
+    """Neither a daemon nor processes; the reason says what can."""
+    mesh = Mesh.model_validate({**SMALL, "method": {"name": "centralised"}})
+    options = Options(
+        out=tmp_path / "run",
+        baseline=False,
+        virtual=False,
+        restart=False,
+        json_output=False,
+        command=(),
+    )
+    with pytest.raises(ConfigError, match="use simulate --virtual"):
+        simulate(mesh, options)
+    with pytest.raises(ConfigError, match="use simulate --virtual"):
+        process.start(mesh, "peer-1", Folders(state=tmp_path, run=tmp_path))
+    assert not list(tmp_path.iterdir())
 
 
 def test_scores_are_learnt_from() -> None:
