@@ -85,10 +85,16 @@ def parts(
         secret: hides the noise over private votes; None: drawn here, as it must be off simulation.
 
     Raises:
+        ConfigError: its method cannot run on this mesh.
         DataError: its data cannot be loaded, or what it would send does not fit a message.
     """
     use_threads(threads)
     layout = layout or Layout.of(mesh)
+    if mesh.method.select != "random" and not layout.common:
+        raise ConfigError(
+            f"method.select: {mesh.method.select} needs a mesh in which every peer hears every "
+            "other: only there do all hold the consensus to choose by"
+        )
     peer = mesh.peer(name)
     source = mesh.data_settings(mesh.names.index(name))
     watch = Watch(source)
@@ -116,6 +122,7 @@ def parts(
         tally=mesh.method.tally if mesh.method.name == "tally" else "plurality",
         byzantine=mesh.method.byzantine,
         levels=mesh.method.levels,
+        select=mesh.method.select,
         coding=mesh.method.coding,
         bits=mesh.method.bits,
         bits_down=_bits_down(mesh),

@@ -20,13 +20,13 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from tallynode import config_fields as fields
+from tallynode.config_checks import SECTIONS_AGREE
 from tallynode.config_graph import Graph, check_graph
 from tallynode.config_sections import Method, Peer, Rounds, Section, Task, distinct, peer_list
 from tallynode.config_yaml import Document, Problem, Where, dotted, nearest, read_document
 from tallynode.errors import ConfigError
 from tallynode.learning.settings import DataSettings, TrainSettings
 from tallynode.protocol import limits
-from tallynode.protocol.settings import CONTENTS
 
 
 class Mesh(Section):
@@ -48,7 +48,7 @@ class Mesh(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
-        checks = (_check_trust, _check_account, _check_models, _check_hub, _check_pool)
+        checks = (_check_trust, *SECTIONS_AGREE)
         found = [problem for check in checks for problem in check(self)]
         found += check_graph(self.graph, self.names)
         if len(self.called) > limits.NAME_BYTES_MAX:
@@ -219,48 +219,6 @@ def _check_trust(mesh: Mesh) -> list[tuple[Where, str]]:
         why = f"a shared broker cannot check peers against their pinned IDs; {trusted}"
         return [(("broker",), why)]
     return []
-
-
-def _check_account(mesh: Mesh) -> list[tuple[Where, str]]:
-    """What a peer has spent must be on its disk before its answers leave."""
-    if mesh.method.privacy is None or mesh.rounds.save_every == 1:
-        return []
-    why = "should be 1 with method.privacy: a killed peer would forget what it has spent"
-    return [(("rounds", "save_every"), why)]
-
-
-def _check_models(mesh: Mesh) -> list[tuple[Where, str]]:
-    """Parameters can be averaged with those of the same model alone."""
-    name, model = mesh.method.name, mesh.task.model
-    if CONTENTS[name] != "parameters":
-        return []
-    why = f"should be {model}, as task.model is: method {name} averages models of one kind"
-    return [
-        (("peers", i, "model"), f"{why}, not {peer.model}")
-        for i, peer in enumerate(mesh.peers)
-        if peer.model not in (None, model)
-    ]
-
-
-def _check_hub(mesh: Mesh) -> list[tuple[Where, str]]:
-    """A hub aggregates what it hears, and passes none of it on."""
-    if mesh.hub is None or mesh.method.hops in ("all", 1):
-        return []
-    why = (
-        f"should be 1: on a star {mesh.method.name}'s labels go to the hub and from it, no further"
-    )
-    return [(("method", "hops"), why)]
-
-
-def _check_pool(mesh: Mesh) -> list[tuple[Where, str]]:
-    """What real peers have cannot be put together, and need not stay apart in a simulation."""
-    if mesh.method.name != "centralised":
-        return []
-    why = "cannot be pooled by method centralised: only public sets that a simulation deals out can"
-    places: list[Where] = [("peers", i, "data") for i, peer in enumerate(mesh.peers) if peer.data]
-    if ":" in mesh.task.data:
-        places.append(("task", "data"))
-    return [(place, why) for place in places]
 
 
 def _leads_out(host: str) -> bool:

@@ -112,11 +112,21 @@ Name = Literal[
     "centralised",
 ]
 _METHOD_KEYS: dict[str, tuple[str, ...]] = {  # keys that not every method heeds, by who does
-    "tally": ("tally", "byzantine", "target", "coding", "levels", "privacy", "witness", "bridge"),
-    "fedct": ("coding",),
-    "fd": ("bits", "delta_coding", "temperature", "witness"),
-    "cfd": ("bits", "bits_down", "delta_coding", "distil_epochs", "initialise"),
-    "fedmd": ("distil_epochs",),
+    "tally": (
+        "tally",
+        "byzantine",
+        "target",
+        "coding",
+        "levels",
+        "privacy",
+        "witness",
+        "select",
+        "bridge",
+    ),
+    "fedct": ("coding", "select"),
+    "fd": ("bits", "delta_coding", "temperature", "witness", "select"),
+    "cfd": ("bits", "bits_down", "delta_coding", "distil_epochs", "initialise", "select"),
+    "fedmd": ("distil_epochs", "select"),
     "fedavg": (),
     "fedprox": ("mu",),
     "feddf": ("distil_epochs",),
@@ -170,6 +180,7 @@ class Method(Section):
     initialise: Literal["keep", "shared", "random"] = "keep"  # what cfd distils from
     mu: fields.Positive = TrainSettings().mu
     distil_epochs: fields.Count = TrainSettings().distil_epochs
+    select: Literal["random", "entropy", "certainty", "margin"] = "random"  # a round's probes
     hops: fields.Hops = "all"  # edges that a ballot travels
     witness: bool = True
     prior: bool = True

@@ -254,6 +254,11 @@ HEAD = "mesh: m\n"
             "t.yaml:3:30: method.tally: means nothing to method local, only to tally",
         ),
         (
+            HEAD + "peers: 2\nmethod: {select: margin}\n",
+            "t.yaml:3:18: method.select: chooses nothing where all probes are voted on: "
+            "task.probes.per_round should be a number",
+        ),
+        (
             HEAD + "peers: 2\ntask: {momentum: 0.9}\n",
             "t.yaml:3:18: task.momentum: means nothing to adam, only to sgd",
         ),

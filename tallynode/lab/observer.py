@@ -94,7 +94,7 @@ class Observer:
 
     def _take(self, outbox: str, data: bytes) -> None:
         mine = self._settings
-        ballot = wire.decode(data, outbox, mine.mesh, mine.probe_digest)
+        ballot = wire.decode(data, outbox, mine.mesh, mine.probe_digest, chosen=mine.chooses)
         assert isinstance(ballot, Ballot)
         origin, round_ = ballot.origin, ballot.round
         self._votes[origin, round_].add(self.decoded(ballot.body))

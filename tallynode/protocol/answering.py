@@ -69,4 +69,5 @@ def ballot_of(origin: str, round_: int, hops_left: int, held: Held) -> Ballot:
         coding=held.coding,
         body=held.coded,
         signature=held.signature,
+        choice=held.choice,
     )

@@ -28,6 +28,7 @@ class Held:
     coded: bytes
     content: np.ndarray  # votes (n,) uint8 or uint16; in other methods what stands for them
     signature: bytes = b""  # its origin's, over the content
+    choice: int = 0  # of its probes, see choosing.py
 
 
 @dataclass(slots=True)
@@ -57,15 +58,20 @@ class BallotBox:
         rounds = self._held.get(origin, {})
         return [(r, rounds[r]) for r in sorted(rounds) if r <= round_]
 
-    def usable(self, round_: int) -> tuple[dict[str, np.ndarray], int]:
+    def usable(self, round_: int, choice: int = 0) -> tuple[dict[str, np.ndarray], int]:
         """The content that counts in a round, by origin in sorted order; how many are of another.
 
         Each voter counts once: by its ballot of this round, else by the one of the nearest round
-        within `staleness`, a later one before an earlier one.
+        within `staleness`, a later one before an earlier one. A ballot on other probes than those
+        of `choice` does not count.
         """
         contents, late = {}, 0
         for origin, rounds in sorted(self._held.items()):
-            near = [r for r in rounds if abs(r - round_) <= self.staleness]
+            near = [
+                r
+                for r, held in rounds.items()
+                if abs(r - round_) <= self.staleness and held.choice == choice
+            ]
             if near:
                 best = min(near, key=lambda r: (abs(r - round_), -r))
                 contents[origin] = rounds[best].content

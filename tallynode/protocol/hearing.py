@@ -120,7 +120,9 @@ class Hearing:
         mine, neighbour, size = self._settings, event.neighbour, len(event.data)
         if not size and event.topic.startswith("d/"):
             return []  # a topic that the neighbour's latest delta does not reach
-        message = wire.decode(event.data, neighbour, mine.mesh, mine.probe_digest)
+        message = wire.decode(
+            event.data, neighbour, mine.mesh, mine.probe_digest, chosen=mine.chooses
+        )
         if isinstance(message, Piece):
             self.counters.received_delta += size
             return self.deltas.hear(neighbour, event.topic, message)
@@ -201,7 +203,7 @@ class Hearing:
     def _accept(self, sender: str, ballot: Ballot, held: Held, now: float) -> list[ef.Effect]:
         """Count a ballot and pass it on, in the bytes in which it came, if its origin signed it."""
         self.signatures.check(sender, ballot, held.content)
-        held = replace(held, signature=ballot.signature)
+        held = replace(held, signature=ballot.signature, choice=ballot.choice)
         origin, round_ = ballot.origin, ballot.round
         if origin == self._settings.name:
             self.voted = max(self.voted, round_)

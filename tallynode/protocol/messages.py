@@ -60,6 +60,7 @@ class Ballot:
     coding: Coding
     body: bytes
     signature: bytes = b""  # the origin's, where peers are pinned and ballots travel
+    choice: int = 0  # 32 bits, of the probes that it is on, where peers choose them
 
     def __post_init__(self) -> None:
         _check_name(self.origin)

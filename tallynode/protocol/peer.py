@@ -15,12 +15,13 @@ from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
 from tallynode.protocol import snapshot as snap
 from tallynode.protocol.bridging import Bridging
+from tallynode.protocol.choosing import Choice
 from tallynode.protocol.coding.reference import DEPTH_MAX
 from tallynode.protocol.counters import Counters
 from tallynode.protocol.hearing import Hearing
 from tallynode.protocol.limits import ROUND_MAX
 from tallynode.protocol.messages import State
-from tallynode.protocol.rounds import Phase, Turn, probes_of_round, turn
+from tallynode.protocol.rounds import Phase, Turn, turn
 from tallynode.protocol.settings import PeerSettings
 from tallynode.protocol.signing import Signer
 
@@ -56,6 +57,7 @@ class Peer:
         self._now = 0.0
         self._closed: Mapping[str, object] = {}
         self._alone = False
+        self._choice = Choice(settings)
         self._asked = False  # for this round's overdue ballots, at every neighbour
         self.bridging = Bridging(settings, self.hearing, restored)
 
@@ -146,9 +148,9 @@ class Peer:
     def _begin(self, now: float) -> list[ef.Effect]:
         """Enter the first round, or the one that was open when the process ended."""
         restored = self._restored
-        if restored is None:
+        if restored is None or self.settings.chooses:  # what was chosen then is not known any more
             self.phase = turn(self.phase, Turn.BEGIN)
-            return self._train(1, now)
+            return self._train(self._free, now)
         self.hearing.round, self._round_started = restored.round, now
         self.phase = turn(self.phase, Turn.RESUME)
         log = ef.Log(level="info", event="resumed", fields={"round": self.round})
@@ -165,8 +167,8 @@ class Peer:
         free = min(self.hearing.voted + 1, self._last_round())
         self.hearing.round = max(round_, ahead, free)
         self._round_started = now
-        bridge = self.bridging.at(self.round)
-        return [ef.Train(round=self.round, probes=self._probes(), bridge=bridge)]
+        probes, bridge = self._choice.probes(self.round), self.bridging.at(self.round)
+        return [ef.Train(round=self.round, probes=probes, bridge=bridge)]
 
     def _vote(self, event: ev.Trained, now: float) -> list[ef.Effect]:
         if self.phase is not Phase.TRAINING or event.round != self.round:
@@ -188,7 +190,7 @@ class Peer:
         self.hearing.lags.voted(self.round, now)
         held = self.hearing.contents.encode(self.round, content)
         signature = self.hearing.signatures.sign(self.round, held.content)
-        held = replace(held, signature=signature)
+        held = replace(held, signature=signature, choice=self._choice.tag(self.round))
         self.hearing.box.put(mine.name, self.round, held)
         ballot = self.hearing.publish(mine.name, self.round, mine.hops - 1, held)
         deltas = self.bridging.publish()
@@ -240,8 +242,10 @@ class Peer:
         missing = sorted(self._owing(now))
         for name in missing:
             self.hearing.members.missed(name)
-        given, late = self.hearing.box.usable(self.round)
-        outcome = self.hearing.contents.outcome(self.round, given, late, self._probes())
+        probes = self._choice.probes(self.round)
+        given, late = self.hearing.box.usable(self.round, self._choice.tag(self.round))
+        outcome = self.hearing.contents.outcome(self.round, given, late, probes)
+        self._choice.learn(self.round, outcome, len(given))
         own = given[self.settings.name]
         self._closed = {
             "voters": len(given),
@@ -294,7 +298,3 @@ class Peer:
 
     def _last_round(self) -> int:
         return self.settings.rounds.count or ROUND_MAX
-
-    def _probes(self) -> np.ndarray:
-        mine = self.settings
-        return probes_of_round(mine.seed, self.round, mine.probes, mine.per_round)

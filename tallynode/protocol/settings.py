@@ -87,6 +87,7 @@ class PeerSettings:
     method: str  # what must be the same on every peer: a key of CONTENTS
     tally: str = "plurality"  # the rule: plurality | reliability | dawid-skene
     levels: int = 1  # of sureness that a vote carries
+    select: str = "random"  # how a round's probes are chosen: random, or a key of choosing.MEASURES
     byzantine: int | None = None  # liars that no label may depend on; None: no guard
     bits: int = 0  # of a soft label's probabilities; 0: float32
     bits_down: int = (
@@ -140,7 +141,12 @@ class PeerSettings:
         """The method and what of it peers must agree on, in words."""
         levels = f", {self.levels} levels" if self.levels > 1 else ""
         bridge = f", bridge {self.bridge.every} {self.bridge.said}" if self.bridge else ""
-        return self.method + levels + bridge
+        return self.method + levels + bridge + (f", by {self.select}" if self.chooses else "")
+
+    @property
+    def chooses(self) -> bool:
+        """Whether a round's probes follow from the consensus before."""
+        return self.select != "random"
 
     @property
     def payload(self) -> str:

@@ -121,6 +121,12 @@ class Consensus:
         return self._table(self.candidates.count, np.int32)
 
     @property
+    def said(self) -> np.ndarray:
+        """(n, classes) shares of the votes, whatever the rule makes of them."""
+        shares: np.ndarray = self.counts / self.voters
+        return shares
+
+    @property
     def posterior(self) -> np.ndarray:
         """(n, classes) float32 shares, made when they are asked for."""
         return self._table(self.shares, np.float32)

@@ -4,6 +4,7 @@ A message is a msgpack array (the head) and, for a ballot or a piece, coded byte
 
     ballot  [0x11, mesh tag (16 bits), origin, round, probe tag (32 bits), hops left, coding] votes
             with its origin's signature (64 bytes) as an eighth element where ballots are signed
+            where peers choose probes, the probe tag is xor the tag of the choice
     hello   [0x12, mesh, origin, probe digest (8 bytes), classes, probes a round, method, state]
     ask     [0x13, mesh tag, origin, round]
     key     [0x14, mesh tag, origin, public key (32 bytes)]
@@ -22,6 +23,7 @@ tell a stray message from ours, while Hello compares the whole. Topics on a peer
     d/<origin>/<index>    a piece of its own latest delta, retained; see deltas.py
 """
 
+from dataclasses import replace
 from typing import Any
 
 import msgpack
@@ -53,6 +55,7 @@ KIND_PROOF = VERSION * 16 + 5
 KIND_PIECE = VERSION * 16 + 6
 HELLO_TOPIC = "h"
 PROBE_TAG_BYTES = 4
+PROBE_TAG_MAX = (1 << 8 * PROBE_TAG_BYTES) - 1
 
 
 def ballot_topic(origin: str) -> str:
@@ -97,7 +100,7 @@ def encode_ballot(ballot: Ballot, mesh: str, probe_digest: bytes) -> bytes:
         mesh_tag(mesh),
         ballot.origin,
         ballot.round,
-        probe_tag(probe_digest),
+        probe_tag(probe_digest) ^ ballot.choice,
         ballot.hops_left,
         int(ballot.coding),
         *([ballot.signature] if ballot.signature else []),
@@ -159,15 +162,22 @@ def encode_hello(hello: Hello) -> bytes:
     return bytes(msgpack.packb(head))
 
 
-def decode(data: bytes, sender: str, mesh: str, probe_digest: bytes) -> Message:
-    """Bytes from the outbox of `sender` -> the message.
+def decode(
+    data: bytes, sender: str, mesh: str, probe_digest: bytes, *, chosen: bool = False
+) -> Message:
+    """Bytes from the outbox of `sender` -> the message; `chosen`: its probe tag tells a choice.
 
     Raises:
         RemoteError: anything but a message of this version, mesh and probe set.
     """
     head, rest = split(data, sender)
     if head[0] == KIND_BALLOT:
-        return _ballot(head, rest, sender, mesh, probe_digest)
+        ballot = _ballot(head, rest, sender, mesh)
+        choice = head[4] ^ probe_tag(probe_digest)
+        if choice and not chosen:
+            why = f"sent a ballot of {ballot.origin} on another probe set"
+            raise RemoteError(sender, why, differs=True)
+        return replace(ballot, choice=choice)
     if head[0] == KIND_HELLO and not rest:
         return _hello(head, sender)
     if head[0] == KIND_ASK and not rest:
@@ -184,7 +194,7 @@ def decode(data: bytes, sender: str, mesh: str, probe_digest: bytes) -> Message:
     raise RemoteError(sender, "sent a message of an unknown kind")
 
 
-def _ballot(head: list[Any], body: bytes, sender: str, mesh: str, probe_digest: bytes) -> Ballot:
+def _ballot(head: list[Any], body: bytes, sender: str, mesh: str) -> Ballot:
     if len(head) not in (7, 8):
         raise RemoteError(sender, f"sent a ballot with {len(head)} fields")
     _, tag, origin, round_, probes, hops_left, coding, *signatures = head
@@ -193,9 +203,8 @@ def _ballot(head: list[Any], body: bytes, sender: str, mesh: str, probe_digest: 
     if type(tag) is not int or tag != mesh_tag(mesh):
         why = f"sent a ballot of {origin} that belongs to another mesh"
         raise RemoteError(sender, why, differs=True)
-    if type(probes) is not int or probes != probe_tag(probe_digest):
-        why = f"sent a ballot of {origin} on another probe set"
-        raise RemoteError(sender, why, differs=True)
+    if not is_count(probes, 0, PROBE_TAG_MAX):
+        raise RemoteError(sender, f"sent a ballot of {origin} on another probe set", differs=True)
     if not is_count(round_, 1, limits.ROUND_MAX):
         raise RemoteError(sender, f"sent a ballot of {origin} with no valid round")
     if not is_count(hops_left, 0, limits.HOPS_MAX):

@@ -128,6 +128,28 @@ def test_real_peers_cannot_be_centralised(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("name", "measure"), [("tally", "margin"), ("cfd", "entropy"), ("fedmd", "certainty")]
+)
+def test_probes_may_be_chosen_by_the_last_consensus(name: str, measure: str) -> None:
+    """Half of the probes a round, chosen alike by all: every ballot counts, and not more bytes."""
+    half = {"task.probes.per_round": 100, "rounds.count": 6}
+    chosen = last_lines(half, name=name, select=measure)
+    by_lot = last_lines(half, name=name)
+    for peer, line in chosen.items():
+        assert line["voters"] == 4
+        assert line["refused"] == 0
+        assert line["accuracy"] != by_lot[peer]["accuracy"]
+        sent, other = (sum(of[peer]["payload_bytes"].values()) for of in (chosen, by_lot))
+        assert sent < 1.3 * other
+
+
+def test_a_choice_needs_a_mesh_where_all_hear_all() -> None:
+    """Elsewhere the last consensus is not the same everywhere, and the reason is said."""
+    with pytest.raises(ConfigError, match="needs a mesh in which every peer hears every other"):
+        last_lines({"task.probes.per_round": 100}, name="tally", select="margin", hops=1)
+
+
 def test_scores_are_learnt_from() -> None:
     """Four bytes a class of every probe, and the classes they come to are mostly right."""
     last = last_lines({"rounds.local_epochs": 5}, name="fedmd")

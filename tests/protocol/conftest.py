@@ -239,7 +239,7 @@ class Play:
 
     def decode(self, data: bytes) -> object:
         """A message of this mesh."""
-        return wire.decode(data, "the audience", "play", DIGEST)
+        return wire.decode(data, "the audience", "play", DIGEST, chosen=True)
 
     def round_of(self, name: str) -> int:
         """The round that a peer is in."""

@@ -113,7 +113,7 @@ class Judge:
 
     def _check_own(self, peer: Peer, data: bytes, disk: Disk) -> None:
         mine = peer.settings
-        ballot = wire.decode(data, mine.name, mine.mesh, mine.probe_digest)
+        ballot = wire.decode(data, mine.name, mine.mesh, mine.probe_digest, chosen=mine.chooses)
         if not isinstance(ballot, Ballot) or ballot.origin != mine.name:
             raise Violation(f"{mine.name} publishes as its ballot {ballot}")
         held = peer.hearing.box.get(mine.name, ballot.round)
@@ -174,7 +174,9 @@ class Judge:
                 off or topic == wire.HELLO_TOPIC
             ):
                 mine = peer.settings
-                message = wire.decode(data, neighbour, mine.mesh, mine.probe_digest)
+                message = wire.decode(
+                    data, neighbour, mine.mesh, mine.probe_digest, chosen=mine.chooses
+                )
                 if isinstance(message, Ballot):
                     off.discard(message.origin)
                 elif isinstance(message, Hello) and message.state is State.LEAVING:

@@ -33,6 +33,13 @@ class MeanScores:
         """(n,) bool, the probes that have a label: all."""
         return np.ones(len(self.probes), dtype=bool)
 
+    @property
+    def said(self) -> np.ndarray:
+        """(n, classes) shares of what was said of each probe: the softmax of the mean."""
+        raised = np.exp(self.scores - self.scores.max(axis=1, keepdims=True))
+        shares: np.ndarray = raised / raised.sum(axis=1, keepdims=True)
+        return shares
+
     def agreement(self, own: np.ndarray) -> float:
         """Share of the labels that a peer's own scores (n, classes) confirm."""
         return float((own.argmax(axis=1) == self.labels).mean())

@@ -48,6 +48,11 @@ class SoftConsensus:
         """(n, classes) float32: what all have said in sum, as a histogram is of votes."""
         return self.posterior
 
+    @property
+    def said(self) -> np.ndarray:
+        """(n, classes) shares of what was said of each probe."""
+        return self.posterior
+
     def agreement(self, own: np.ndarray) -> float:
         """Share of the labels that a peer's own soft labels (n, classes) confirm."""
         return float((own.argmax(axis=1) == self.labels).mean())
