@@ -22,7 +22,7 @@ from tallynode.config import Mesh
 from tallynode.lab.processes import warm_context
 from tallynode.lab.records import Record, payload_total
 from tallynode.lab.virtual import run_virtual
-from tallynode.protocol.counters import PAYLOADS
+from tallynode.protocol.settings import CONTENTS, PAYLOADS
 
 WARMED_UP = 3  # rounds after which gossip has found its tree
 
@@ -71,7 +71,7 @@ def run_case(mesh: Mesh) -> Result:
         by_round=[
             _mean([of[i]["accuracy"] or 0.0 for of in series.values()]) for i in range(count)
         ],
-        copies=_copies(series),
+        copies=_copies(series, PAYLOADS[CONTENTS[mesh.method.name]]),
         tally=[of["tally"] for of in last if of["tally"]],
     )
 
@@ -146,13 +146,13 @@ def _mean(values: Iterable[float]) -> float:
     return math.fsum(listed) / len(listed)
 
 
-def _copies(series: Mapping[str, Sequence[Record]]) -> float | None:
-    """Received ballots of any content over the new ones, in bytes, after the first rounds."""
+def _copies(series: Mapping[str, Sequence[Record]], payload: str) -> float | None:
+    """Received ballots over the new ones, in bytes of their class, after the first rounds."""
     first = later = 0
     for records in series.values():
         if len(records) <= WARMED_UP:
             return None
         early, last = records[WARMED_UP - 1]["payload_received"], records[-1]["payload_received"]
-        first += sum(last[kind] - early[kind] for kind in PAYLOADS)
+        first += last[payload] - early[payload]
         later += last["duplicate"] - early["duplicate"]
     return (first + later) / first if first else None
