@@ -10,13 +10,13 @@ import pytest
 
 from tallynode.learning import idx
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "check_published"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_published"
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
     """The script as a module."""
-    loader = SourceFileLoader("check_published", str(SCRIPT))
+    loader = SourceFileLoader("bench_published", str(SCRIPT))
     spec = spec_from_loader(loader.name, loader)
     assert spec is not None
     module = module_from_spec(spec)
