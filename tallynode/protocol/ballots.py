@@ -67,6 +67,10 @@ class BallotBox:
         """
         contents, late = {}, 0
         for origin, rounds in sorted(self._held.items()):
+            same = rounds.get(round_)
+            if same is not None and same.choice == choice:
+                contents[origin] = same.content
+                continue
             near = [
                 r
                 for r, held in rounds.items()
@@ -75,7 +79,7 @@ class BallotBox:
             if near:
                 best = min(near, key=lambda r: (abs(r - round_), -r))
                 contents[origin] = rounds[best].content
-                late += best != round_
+                late += 1
         return contents, late
 
     def forget(self, origin: str) -> None:

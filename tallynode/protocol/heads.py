@@ -1,6 +1,7 @@
 """What the heads of all messages share: how they are unpacked, and the checks of their fields."""
 
 import hashlib
+from functools import lru_cache
 from typing import Any
 
 import msgpack
@@ -12,6 +13,7 @@ MESH_TAG_BYTES = 2
 HEAD_BYTES_MAX = 256  # bytes of the msgpack head; the unpacker never buffers more
 
 
+@lru_cache(maxsize=16)  # meshes; asked for each message, nearly always of one
 def mesh_tag(mesh: str) -> int:
     """16 bits that tell ballots of this mesh from those of another."""
     return int.from_bytes(hashlib.blake2b(mesh.encode(), digest_size=MESH_TAG_BYTES).digest())

@@ -203,7 +203,8 @@ class Hearing:
     def _accept(self, sender: str, ballot: Ballot, held: Held, now: float) -> list[ef.Effect]:
         """Count a ballot and pass it on, in the bytes in which it came, if its origin signed it."""
         self.signatures.check(sender, ballot, held.content)
-        held = replace(held, signature=ballot.signature, choice=ballot.choice)
+        if ballot.signature or ballot.choice:
+            held = replace(held, signature=ballot.signature, choice=ballot.choice)
         origin, round_ = ballot.origin, ballot.round
         if origin == self._settings.name:
             self.voted = max(self.voted, round_)

@@ -219,7 +219,7 @@ class Peer:
         voted = len(waited_for) - len(self._owing(now)) + 1
         return voted >= self.settings.rounds.quorum * (len(waited_for) + 1)
 
-    def _owing(self, now: float) -> set[str]:
+    def _owing(self, now: float) -> frozenset[str]:
         return self.hearing.members.owing(self.round, unheard=self._patient(now))
 
     def _ahead(self, now: float) -> int:

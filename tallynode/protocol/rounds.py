@@ -11,8 +11,8 @@ to a standard deviation of normal lags (1.4826), so that LAG_SPREAD counts devia
 """
 
 from collections import deque
+from collections.abc import Sequence
 from enum import Enum
-from statistics import median
 
 import numpy as np
 
@@ -102,8 +102,9 @@ class Lags:
         if not self._recent:
             return self._low_s
         if self._usual is None:  # asked after every event, while ballots are few
-            middle = median(self._recent)
-            spread = median(abs(lag - middle) for lag in self._recent) * MAD_TO_SIGMA
+            lags = sorted(self._recent)
+            middle = _middle(lags)
+            spread = _middle(sorted([abs(lag - middle) for lag in lags])) * MAD_TO_SIGMA
             self._usual = middle + LAG_SPREAD * spread
         return self._usual
 
@@ -114,3 +115,9 @@ class Lags:
     def patience_s(self) -> float:
         """How long after our own vote a quorum waits for the rest."""
         return min(self._high_s, max(self._low_s, self.usual_s()))
+
+
+def _middle(ordered: Sequence[float]) -> float:
+    """The median of sorted numbers, at least one."""
+    half, odd = divmod(len(ordered), 2)
+    return ordered[half] if odd else (ordered[half - 1] + ordered[half]) / 2

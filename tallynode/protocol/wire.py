@@ -56,6 +56,7 @@ KIND_PIECE = VERSION * 16 + 6
 HELLO_TOPIC = "h"
 PROBE_TAG_BYTES = 4
 PROBE_TAG_MAX = (1 << 8 * PROBE_TAG_BYTES) - 1
+CODING_MAX = max(Coding)  # looked up once: it is asked of each ballot
 
 
 def ballot_topic(origin: str) -> str:
@@ -209,7 +210,7 @@ def _ballot(head: list[Any], body: bytes, sender: str, mesh: str) -> Ballot:
         raise RemoteError(sender, f"sent a ballot of {origin} with no valid round")
     if not is_count(hops_left, 0, limits.HOPS_MAX):
         raise RemoteError(sender, f"sent a ballot of {origin} with no valid hop count")
-    if not is_count(coding, 0, max(Coding)):
+    if not is_count(coding, 0, CODING_MAX):
         raise RemoteError(sender, f"sent a ballot of {origin} in an unknown coding")
     if not all(is_bytes(signature, limits.SIGNATURE_BYTES) for signature in signatures):
         raise RemoteError(sender, f"sent a ballot of {origin} with something else for a signature")
