@@ -78,7 +78,7 @@ class Outbox:
             self._retained.pop(topic, None)
         packets: dict[tuple[str, bool], bytes] = {}
         for session in list(self._sessions):
-            options = session.subscription_to(topic)
+            options = session.subscriptions.to(topic)
             if options is None or session.codec is None:
                 continue
             flag = retain and options.retain_as_published

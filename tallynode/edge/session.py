@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 import mqtt5
 
 from tallynode.edge.mqtt_codec import CONNECT, Codec, codec_for, packet_length
-from tallynode.edge.topics import has_wildcard, is_valid, matches
+from tallynode.edge.subscriptions import Answer, Subscriptions
 
 if TYPE_CHECKING:
     from tallynode.edge.outbox import Outbox
@@ -25,7 +25,6 @@ CONNECT_WITHIN_S = 5.0  # seconds; a connection that never says CONNECT holds a 
 PACKET_IN_MAX = 64 << 10  # bytes; readers send small packets: a huge one announced fills memory
 QUEUE_OUT_MAX = 8 << 20  # bytes unsent to one subscriber; one that stops reading fills memory
 PACKETS_A_SECOND_MAX = 1000  # of one client; a flood of pings would take the loop for seconds
-SUBSCRIPTIONS_MAX = 1024  # per client; each is matched against every message
 KEEPALIVE_MAX_S = 300  # seconds; a client that asks for no keepalive would hold its socket forever
 REPLAY_HIGH_WATER = 256 << 10  # bytes unsent at which replay of retained messages pauses
 FAREWELL_WITHIN_S = 2.0  # seconds to take what is unsent; then the socket closes all the same
@@ -45,13 +44,12 @@ class Session(asyncio.Protocol):
         self.peer = "?"  # its address
         self.certificate: bytes | None = None  # DER, over TLS
         self.reader = ""  # the pinned peer that it is
+        self.subscriptions = Subscriptions()
         self._outbox = outbox
         self._transport: asyncio.Transport | None = None
         self._metered = 0
         self._counted: socket.socket | None = None  # TLS transports close theirs before they say so
         self._buffer = bytearray()
-        self._exact: dict[str, mqtt5.TopicFilter] = {}
-        self._wildcards: dict[str, mqtt5.TopicFilter] = {}
         self._replay: dict[str, None] = {}  # retained topics still to be sent, in order
         self._packet_out_max = QUEUE_OUT_MAX
         self._patience_s = CONNECT_WITHIN_S
@@ -118,13 +116,6 @@ class Session(asyncio.Protocol):
         self._replay.clear()
 
     # What the outbox calls.
-
-    def subscription_to(self, topic: str) -> mqtt5.TopicFilter | None:
-        """The subscription under which a message of this topic goes out, if any."""
-        exact = self._exact.get(topic)
-        if exact is not None:
-            return exact
-        return next((f for p, f in self._wildcards.items() if matches(p, topic)), None)
 
     def send(self, packet: bytes) -> None:
         """Queue one packet, unless the subscriber reads too slowly: then it has to go."""
@@ -228,41 +219,22 @@ class Session(asyncio.Protocol):
         assert self.codec is not None
         answers, fresh = [], []
         for wanted in packet.topic_filters:
-            known = wanted.pattern in self._exact or wanted.pattern in self._wildcards
-            answer = self._judge(wanted.pattern, known)
+            answer, due = self.subscriptions.add(wanted)
             answers.append(answer)
-            if answer != mqtt5.SubAckReasonCode.GRANTED_QOS_AT_MOST_ONCE:
-                continue
-            store = self._wildcards if has_wildcard(wanted.pattern) else self._exact
-            store[wanted.pattern] = wanted
-            handling = wanted.retain_handling
-            if handling == mqtt5.RetainHandling.SEND_ALWAYS or (
-                handling == mqtt5.RetainHandling.SEND_IF_SUBSCRIPTION_NOT_EXISTS and not known
-            ):
+            if answer == Answer.QUOTA_EXCEEDED:
+                self._outbox.refuse(self.peer, "too many subscriptions")
+            if due:
                 fresh.append(wanted.pattern)
         self.send(self.codec.suback(mqtt5.SubAckPacket(packet.packet_id, answers)))
         for pattern in fresh:
             self._replay.update(dict.fromkeys(self._outbox.retained_topics(pattern)))
         self._continue_replay()
 
-    def _judge(self, pattern: str, known: bool) -> mqtt5.SubAckReasonCode:
-        if pattern.startswith("$share/"):
-            return mqtt5.SubAckReasonCode.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
-        if not is_valid(pattern):
-            return mqtt5.SubAckReasonCode.TOPIC_FILTER_INVALID
-        if not known and len(self._exact) + len(self._wildcards) >= SUBSCRIPTIONS_MAX:
-            self._outbox.refuse(self.peer, "too many subscriptions")
-            return mqtt5.SubAckReasonCode.QUOTA_EXCEEDED
-        return mqtt5.SubAckReasonCode.GRANTED_QOS_AT_MOST_ONCE
-
     def _unsubscribe(self, packet: mqtt5.UnsubscribePacket) -> None:
         assert self.codec is not None
         code = mqtt5.UnsubAckReasonCode
-        answers = []
-        for pattern in packet.patterns:
-            store = self._wildcards if has_wildcard(pattern) else self._exact
-            found = store.pop(pattern, None) is not None
-            answers.append(code.SUCCESS if found else code.NO_SUBSCRIPTION_EXISTED)
+        removed = map(self.subscriptions.remove, packet.patterns)
+        answers = [code.SUCCESS if found else code.NO_SUBSCRIPTION_EXISTED for found in removed]
         self.send(self.codec.unsuback(mqtt5.UnsubAckPacket(packet.packet_id, answers)))
 
     def _continue_replay(self) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tallynode.edge import outbox as outbox_module
-from tallynode.edge import session
+from tallynode.edge import session, subscriptions
 from tallynode.edge.mqtt_codec import V5, V311, codec_for, packet_length
 from tallynode.edge.outbox import Outbox
 from tallynode.edge.topics import is_valid, matches
@@ -329,7 +329,7 @@ async def test_subscriptions_are_bounded_and_odd_ones_refused(
     address: tuple[str, int], raw: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client gets a refusal for each subscription that is too many, shared or no filter."""
-    monkeypatch.setattr(session, "SUBSCRIPTIONS_MAX", 2)
+    monkeypatch.setattr(subscriptions, "SUBSCRIPTIONS_MAX", 2)
     client = await raw.open(address, HELLO, subscription("$share/g/a", "a", "b", "a", "c/#"))
     await client.packet()
     answer = await client.packet()
