@@ -23,6 +23,7 @@ from tallynode.methods.private import PrivateTallyMethod
 from tallynode.methods.responses import Responses
 from tallynode.protocol import graph, limits
 from tallynode.protocol.coding.delta import Values
+from tallynode.protocol.mixing import shares
 from tallynode.protocol.settings import (
     CONTENTS,
     BridgeSettings,
@@ -141,7 +142,7 @@ def _merge_plan(mesh: Mesh, name: str, layout: Layout) -> MergePlan | None:
     if bridge is None:
         return None
     return MergePlan(
-        weights=graph.weights(name, layout.alike),
+        weights=shares(name, layout.alike),
         every=bridge.every,
         density=bridge.density,
         full=bridge.full,

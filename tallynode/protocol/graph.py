@@ -124,16 +124,6 @@ def adjacency(names: Sequence[str], edges: Edges) -> dict[str, tuple[str, ...]]:
     return {name: tuple(sorted(found)) for name, found in table.items()}
 
 
-def weights(name: str, neighbours: Mapping[str, Iterable[str]]) -> dict[str, float]:
-    """How much each neighbour counts in an average (Metropolis-Hastings): alike at both ends.
-
-    1 / (1 + the larger of both degrees): rows and columns sum to one with what is left for the peer
-    itself, so averaging keeps the mesh's mean.
-    """
-    degree = {peer: len(tuple(found)) for peer, found in neighbours.items()}
-    return {other: 1 / (1 + max(degree[name], degree[other])) for other in neighbours[name]}
-
-
 def distances(
     start: str, neighbours: Mapping[str, Iterable[str]], without: str = ""
 ) -> dict[str, int]:

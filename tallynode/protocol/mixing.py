@@ -12,7 +12,7 @@ what it is while the models draw together. A model that did not come leaves its 
 the sum is then kept only if the other side lacks ours too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
 def weights(me: str, samples: Mapping[str, float], heard: Mapping[str, int]) -> dict[str, float]:
@@ -32,3 +32,10 @@ def weights(me: str, samples: Mapping[str, float], heard: Mapping[str, int]) -> 
         if name != me
     }
     return {**found, me: 1 - sum(found[name] for name in sorted(found))}
+
+
+def shares(me: str, neighbours: Mapping[str, Sequence[str]]) -> dict[str, float]:
+    """How much of each neighbour's model to take where all peers count alike, by name."""
+    alike = dict.fromkeys((me, *neighbours[me]), 1.0)
+    found = weights(me, alike, {name: len(of) for name, of in neighbours.items()})
+    return {name: found[name] for name in neighbours[me]}

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tallynode.methods.merge import CHANGE_MAX, HISTORY, Merge, MergePlan
 from tallynode.protocol import graph
 from tallynode.protocol.coding.delta import Values
+from tallynode.protocol.mixing import shares
 
 SIZE = 60
 NAMES = tuple("abcde")
@@ -25,7 +26,7 @@ class Mesh:
     def __init__(self, edges: graph.Edges, density: float, **plan: object) -> None:
         self.neighbours = graph.adjacency(NAMES, edges)
         self.plans = {
-            name: MergePlan(weights=graph.weights(name, self.neighbours), density=density, **plan)
+            name: MergePlan(weights=shares(name, self.neighbours), density=density, **plan)
             for name in NAMES
         }
         self.peers = {name: Merge(self.plans[name], INITIAL) for name in NAMES}

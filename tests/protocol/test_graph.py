@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tallynode.errors import LocalError
 from tallynode.protocol import graph
+from tallynode.protocol.mixing import shares
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "graphs.json").read_text())
 
@@ -169,7 +170,7 @@ def test_weights_keep_the_mean(mesh: tuple[list[str], graph.Edges]) -> None:
     """Both ends of an edge weigh it alike, and nobody gives more than all of itself away."""
     names, edges = mesh
     table = graph.adjacency(names, edges)
-    weights = {name: graph.weights(name, table) for name in names}
+    weights = {name: shares(name, table) for name in names}
     for name in names:
         assert sum(weights[name].values()) < 1 + 1e-9
         assert all(weights[other][name] == weight for other, weight in weights[name].items())
@@ -178,4 +179,4 @@ def test_weights_keep_the_mean(mesh: tuple[list[str], graph.Edges]) -> None:
 def test_on_a_complete_graph_all_weigh_the_same() -> None:
     """There the average is the plain one."""
     table = graph.adjacency(named(5), graph.complete(named(5)))
-    assert set(graph.weights("p000", table).values()) == {0.2}
+    assert set(shares("p000", table).values()) == {0.2}
