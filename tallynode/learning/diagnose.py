@@ -22,6 +22,7 @@ def diagnose(consensus: Consensus, truth: np.ndarray | None) -> dict[str, object
         "labels": np.bincount(labels[heard], minlength=classes).tolist(),
         "silent": int((~heard).sum()),
         "confidence": float(consensus.confidence[heard].mean()) if heard.any() else None,
+        "worth": consensus.worth,
         "sample": labels[_spread(len(labels))].tolist(),
     }
     if truth is not None:

@@ -1,7 +1,8 @@
 """What a learner takes from the tally: a loss towards the consensus on the probes.
 
-Each probe counts by the confidence of its consensus, which replaces the weight that TallyTrain
-(arXiv 2607.00173) decays by hand: a probe on which the voters are split pulls little. The target is
+The tally says how much it is worth as a whole, and each probe counts by the confidence of its
+consensus: that replaces the weight that TallyTrain (arXiv 2607.00173) decays by hand. Noise teaches
+nothing, and a probe on which the voters are split pulls little. The target is
 the winning class (`hard`), the vote histogram (`histogram`), or what the tally believes of each
 class, tempered so that the runners-up stay visible (`posterior`).
 """
@@ -31,6 +32,8 @@ class Tally(Protocol):
     @property
     def confidence(self) -> np.ndarray: ...  # (n,) float32 in [0, 1]
     @property
+    def worth(self) -> float: ...  # of the whole, in [0, 1]
+    @property
     def counts(self) -> np.ndarray: ...  # (n, classes), votes
     @property
     def posterior(self) -> np.ndarray: ...  # (n, classes) float32
@@ -42,20 +45,20 @@ class Lesson:
 
     x: Tensor  # (n, channels, height, width) float32, the probes
     target: Tensor  # (n,) int64 classes, or (n, classes) float32 shares
-    weight: Tensor  # (n,) float32 of mean one
+    weight: Tensor  # (n,) float32, its mean what the consensus is worth
 
     def __len__(self) -> int:
         return len(self.weight)
 
 
 def lesson(probes: Tensor, consensus: Tally, target: Target) -> Lesson | None:
-    """Make a lesson of the consensus on some of the `probes` (m, ch, h, w); None: it is silent."""
-    heard = consensus.heard
-    if not heard.any():
+    """Make a lesson of the consensus on some `probes` (m, ch, h, w); None: it says nothing."""
+    heard, worth = consensus.heard, consensus.worth
+    if not heard.any() or not worth:
         return None
     x = probes[torch.from_numpy(consensus.probes[heard])]
     weight = torch.from_numpy(consensus.confidence[heard]).float()
-    weight = weight / weight.mean().clamp(min=1e-6)
+    weight = weight * (worth / weight.mean().clamp(min=1e-6))
     if target == "hard":
         return Lesson(x, torch.from_numpy(consensus.labels[heard]), weight)
     if target == "histogram":

@@ -21,6 +21,7 @@ import numpy as np
 
 from tallynode.errors import LocalError
 from tallynode.protocol import limits
+from tallynode.protocol.worth import worth
 
 SILENT = -1  # the label of a probe that the guard has silenced
 
@@ -102,6 +103,11 @@ class Consensus:
     def voters(self) -> int:
         """Ballots that were tallied."""
         return len(self.candidates.voters)
+
+    @property
+    def worth(self) -> float:
+        """How much it is to be learnt from, in [0, 1]; see worth.py."""
+        return worth(self.candidates.votes, self.candidates.count)
 
     @property
     def heard(self) -> np.ndarray:

@@ -32,5 +32,5 @@ def test_without_the_truth_nothing_is_said_of_right_and_wrong() -> None:
     """Real probes have no labels; and a record keeps a bounded sample of the tally's."""
     many = {name: np.zeros(1000, dtype=np.int64) for name in "ab"}
     found = diagnose(tally(many, np.arange(1000), 3), None)
-    assert found.keys() == {"votes", "labels", "silent", "confidence", "sample"}
+    assert found.keys() == {"votes", "labels", "silent", "confidence", "worth", "sample"}
     assert found["sample"] == [0] * SAMPLE_PROBES

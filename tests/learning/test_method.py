@@ -207,7 +207,8 @@ def test_a_witness_never_hears_the_consensus(parts: list[PeerData]) -> None:
     for number in range(2):
         assert np.array_equal(one.train(number, PROBES), two.train(number, PROBES))
         for peer, said in ((one, 0), (two, 9)):
-            peer.learn(number, tally({"a": np.full(500, said)}, PROBES, 10))
+            votes = (PROBES + said) % 10
+            peer.learn(number, tally({"a": votes, "b": votes}, PROBES, 10))
     assert not torch.equal(one.state()["learner.net.1.weight"], two.state()["learner.net.1.weight"])
 
 
@@ -215,8 +216,8 @@ def test_local_steps_replace_epochs(parts: list[PeerData]) -> None:
     """With `local_steps` a round takes that many optimiser steps, with and without a consensus."""
     settings = replace(SETTINGS, local_steps=5)
     peer = TallyMethod(parts[0], settings, classes=10, seed=3, index=0)
-    consensus = tally({"a": peer.train(0, PROBES)}, PROBES, 10)
-    peer.learn(0, consensus)
+    votes = peer.train(0, PROBES)
+    peer.learn(0, tally({"a": votes, "b": votes}, PROBES, 10))
     assert peer.state()["witness.adam.0.step"] == 5
     assert peer.state()["learner.adam.0.step"] == 5
     peer.learn(1, None)

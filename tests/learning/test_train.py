@@ -99,8 +99,14 @@ BALLOTS = {name: np.array(votes) for name, votes in VOTES.items()}
 TALLY = tally(BALLOTS, np.array([1, 2]), 3)
 
 
+@pytest.fixture(autouse=True)
+def _worth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two probes show nothing; let the tally be worth a half."""
+    monkeypatch.setattr("tallynode.protocol.tally.worth", lambda votes, agreed: 0.5)
+
+
 def test_a_lesson_weighs_probes_by_confidence_and_has_the_asked_target() -> None:
-    """Weights average one; the winner, the shares of the votes or the tempered belief is taught."""
+    """Weights average what the tally is worth; label, shares or tempered belief are taught."""
     x = torch.arange(3.0).view(3, 1, 1, 1)
     hard, histogram, posterior = (
         distil.lesson(x, TALLY, target) for target in ("hard", "histogram", "posterior")
@@ -108,7 +114,7 @@ def test_a_lesson_weighs_probes_by_confidence_and_has_the_asked_target() -> None
     assert hard
     assert histogram
     assert posterior
-    assert hard.weight.tolist() == posterior.weight.tolist() == pytest.approx([1.2, 0.8])
+    assert hard.weight.tolist() == posterior.weight.tolist() == pytest.approx([0.6, 0.4])
     assert hard.x.flatten().tolist() == [1, 2]
     assert hard.target.tolist() == [0, 1]
     shares = torch.tensor([[0.75, 0.25, 0], [0.25, 0.5, 0.25]])
@@ -126,14 +132,20 @@ def test_a_silenced_probe_is_not_taught() -> None:
     assert distil.lesson(x, tally(BALLOTS, np.array([1, 2]), 3, byzantine=2), "hard") is None
 
 
+def test_a_worthless_tally_is_not_taught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noise gives no lesson at all: a learner that hears it is the peer that trains alone."""
+    monkeypatch.setattr("tallynode.protocol.tally.worth", lambda votes, agreed: 0.0)
+    assert distil.lesson(torch.zeros(3, 1, 1, 1), TALLY, "hard") is None
+
+
 def test_the_consensus_loss_is_the_weighted_mean() -> None:
-    """One probe of weight 1.2 and one of 0.8: the loss is their weighted cross-entropies' mean."""
+    """One probe of weight 0.6 and one of 0.4: the loss is their weighted cross-entropies' mean."""
     logits = torch.tensor([[9.0, 9, 9], [2.0, 0, 0], [0, 2.0, 1.0]])
     net = nn.Flatten()  # hands its input on as logits
     taught = distil.lesson(logits.view(3, 3, 1, 1), TALLY, "hard")
     assert taught
     each = torch.logsumexp(logits[1:], dim=1) - 2
-    expected = (1.2 * each[0] + 0.8 * each[1]) / 2
+    expected = (0.6 * each[0] + 0.4 * each[1]) / 2
     assert torch.isclose(distil.consensus_loss(net, taught, torch.tensor([0, 1])), expected)
 
 

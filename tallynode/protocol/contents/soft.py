@@ -44,6 +44,11 @@ class SoftConsensus:
         return np.ones(len(self.probes), dtype=bool)
 
     @property
+    def worth(self) -> float:
+        """All: soft labels say how sure they are themselves."""
+        return 1.0
+
+    @property
     def counts(self) -> np.ndarray:
         """(n, classes) float32: what all have said in sum, as a histogram is of votes."""
         return self.posterior
