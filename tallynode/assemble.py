@@ -124,6 +124,7 @@ def parts(
         byzantine=mesh.method.byzantine,
         levels=mesh.method.levels,
         select=mesh.method.select,
+        sampled_from=mesh.method.sampled_from,
         coding=mesh.method.coding,
         bits=mesh.method.bits,
         bits_down=_bits_down(mesh),

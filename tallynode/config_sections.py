@@ -118,6 +118,7 @@ _METHOD_KEYS: dict[str, tuple[str, ...]] = {  # keys that not every method heeds
         "target",
         "coding",
         "levels",
+        "sampled_from",
         "privacy",
         "witness",
         "select",
@@ -170,6 +171,7 @@ class Method(Section):
     byzantine: fields.CountOrNone | None = None  # liars that no label may depend on
     target: Target = "hard"
     levels: Annotated[int, Field(ge=1, le=limits.LEVELS_MAX)] = 1  # of sureness in a vote
+    sampled_from: fields.Count | None = None  # round from which learners vote; None: witnesses do
     coding: Literal["context", "packed"] = "context"  # packed: always ceil(log2 C) bits a vote
     bits: Annotated[int, Field(ge=0, le=16)] = 0  # of a soft label's entry; 0: float32
     bits_down: Annotated[int, Field(ge=0, le=16)] | None = None  # of the aggregate; None: as bits
@@ -199,6 +201,9 @@ class Method(Section):
         if self.privacy is not None and self.bridge is not None:
             why = "tells what privacy hides: its noise covers votes and no parameters"
             problems.append((("bridge",), why))
+        if self.sampled_from is not None and self.levels > 1:
+            why = "should be 1 with sampled_from: a sampled vote says nothing of sureness"
+            problems.append((("levels",), why))
         fields.refuse_all(problems)
         return self
 

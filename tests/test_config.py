@@ -287,6 +287,14 @@ HEAD = "mesh: m\n"
             "t.yaml:3:18: method.levels: should be 1 with privacy: its noise covers classes",
         ),
         (
+            HEAD + "peers: 2\nmethod: {levels: 2, sampled_from: 4}\n",
+            "t.yaml:3:18: method.levels: should be 1 with sampled_from: a sampled vote says",
+        ),
+        (
+            HEAD + "peers: 2\nmethod: {name: fd, sampled_from: 4}\n",
+            "t.yaml:3:34: method.sampled_from: means nothing to method fd, only to tally",
+        ),
+        (
             HEAD + "peers: 2\nrounds: {save_every: 2}\nmethod: {privacy: {per_vote: 4}}\n",
             "t.yaml:3:22: rounds.save_every: should be 1 with method.privacy: a killed peer would",
         ),

@@ -31,6 +31,23 @@ def probabilities(net: nn.Module, x: Tensor) -> np.ndarray:
     return torch.cat(parts).numpy()
 
 
+def sampled_votes(
+    net: nn.Module, x: Tensor, doubt: float, generator: torch.Generator
+) -> np.ndarray:
+    """Draw a class for each image from softmax(logits / doubt): (n, ch, h, w) -> (n,) int64.
+
+    Gumbel's way: the argmax of logits and noise that is minus the log of an exponential variable.
+    """
+    net.eval()
+    drawn = []
+    with torch.inference_mode():
+        for batch in torch.split(x, EVALUATE_BATCH):
+            logits = net(batch)
+            noise = -torch.empty_like(logits).exponential_(generator=generator).log()
+            drawn.append((logits + doubt * noise).argmax(dim=1))
+    return torch.cat(drawn).numpy()
+
+
 def sure_votes(net: nn.Module, x: Tensor, levels: int) -> np.ndarray:
     """Return each image's class k and level of sureness l as k * levels + l, (n,) int64.
 

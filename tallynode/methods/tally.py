@@ -5,21 +5,31 @@ consensus their votes repeat it and the tally stops improving; so the *witness*,
 private data alone, casts the votes, and the *learner*, trained on private data together with the
 consensus, is what the user gets. Both see private data equally often, so a learner that hears
 nobody is exactly the peer that trains alone.
+
+Witnesses know no more than their own data. Learners that have caught up with the tally can carry
+on (`sampled_from`): from then on they vote, and each vote is *drawn* from what the learner
+believes. An argmax would confirm a wrong label that all have learnt; draws leave a probe on which
+all doubt with an open histogram, which is then the target. A draw is a soft label in one symbol,
+right on the average over peers and rounds. Its noise follows from the public seed and the round;
+DOUBT is how much of it there is.
 """
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tallynode.learning import evaluate
+from tallynode.learning import evaluate, train
 from tallynode.learning.diagnose import diagnose
 from tallynode.learning.distil import Lesson, lesson
 from tallynode.learning.samples import PeerData
 from tallynode.learning.settings import TrainSettings
+from tallynode.methods.copies import Copy
 from tallynode.methods.method import Method, Metrics
 from tallynode.protocol.contents import Outcome
 from tallynode.protocol.contents.soft import SoftConsensus
 from tallynode.protocol.tally import Consensus
+
+DOUBT = 0.7  # temperature of a drawn vote; at 1 it follows the belief itself, and codes larger
 
 
 class TallyMethod(Method):
@@ -30,13 +40,24 @@ class TallyMethod(Method):
     ) -> None:
         self.roles = ("learner", "witness") if settings.witness else ("learner",)
         super().__init__(data, settings, classes=classes, seed=seed, index=index)
-        self._voter = self._copies.get("witness", self._learner)
 
     def train(self, round: int, probes: np.ndarray) -> np.ndarray:
         """Train the voter on private data alone and return what it says of the probes (n,)."""
-        self._loss = self._fit(self._voter, round)
+        voter = self._voter(round)
+        self._loss = self._fit(voter, round)
         self._trained = round
-        return self._said(self._voter.net, self.data.probes[torch.from_numpy(probes)])
+        x = self.data.probes[torch.from_numpy(probes)]
+        if not self._draws(round):
+            return self._said(voter.net, x)
+        seed = train.seed_of(*self._seed, round, "doubt")
+        return evaluate.sampled_votes(voter.net, x, DOUBT, torch.Generator().manual_seed(seed))
+
+    def _draws(self, round: int) -> bool:
+        start = self.settings.sampled_from
+        return start is not None and round >= start
+
+    def _voter(self, round: int) -> Copy:
+        return self._learner if self._draws(round) else self._copies[self.roles[-1]]
 
     def _said(self, net: nn.Module, x: Tensor) -> np.ndarray:
         """(n,) int64 classes, with levels of sureness where the mesh asks for them."""
@@ -49,7 +70,8 @@ class TallyMethod(Method):
         taught, accuracy, found = None, None, None
         if outcome is not None:
             assert isinstance(outcome, Consensus | SoftConsensus)
-            taught = lesson(self.data.probes, outcome, self.settings.target)
+            target = "histogram" if self._draws(round) else self.settings.target
+            taught = lesson(self.data.probes, outcome, target)
             accuracy = self._accuracy_of(outcome)
             if isinstance(outcome, Consensus):
                 found = diagnose(outcome, self._truth(outcome.probes))
@@ -58,6 +80,6 @@ class TallyMethod(Method):
 
     def _fit_learner(self, round: int, taught: Lesson | None) -> float:
         one_copy_is_done = (
-            taught is None and self._voter is self._learner and self._trained == round
+            taught is None and self._voter(round) is self._learner and self._trained == round
         )
         return self._loss if one_copy_is_done else self._fit(self._learner, round, taught)

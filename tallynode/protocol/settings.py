@@ -88,6 +88,7 @@ class PeerSettings:
     tally: str = "plurality"  # the rule: plurality | reliability | dawid-skene
     levels: int = 1  # of sureness that a vote carries
     select: str = "random"  # how a round's probes are chosen: random, or a key of choosing.MEASURES
+    sampled_from: int | None = None  # round from which learners vote; None: witnesses do
     byzantine: int | None = None  # liars that no label may depend on; None: no guard
     bits: int = 0  # of a soft label's probabilities; 0: float32
     bits_down: int = (
@@ -130,6 +131,10 @@ class PeerSettings:
     def symbols(self) -> int:
         """Different entries that a ballot may have: a class, at a level of sureness."""
         return self.classes * self.levels
+
+    def samples(self, round_: int) -> bool:
+        """Whether the votes of a round are drawn from what learners believe."""
+        return self.sampled_from is not None and round_ >= self.sampled_from
 
     @property
     def ballot_bytes(self) -> int:

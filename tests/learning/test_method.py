@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from tallynode.errors import DataError
 from tallynode.learning import evaluate, models, train
 from tallynode.learning.data import PeerData, load_peer_data
+from tallynode.learning.distil import Lesson
 from tallynode.learning.settings import DataSettings, TrainSettings
 from tallynode.methods.copies import learner_weights
 from tallynode.methods.merge import MergePlan
@@ -94,13 +95,13 @@ def test_peers_start_alike_and_train_apart(parts: list[PeerData]) -> None:
     assert not _same(first.state(), second.state())
 
 
-@pytest.mark.parametrize("witness", [True, False])
+@pytest.mark.parametrize(("witness", "sampled"), [(True, None), (False, None), (True, 2)])
 @pytest.mark.parametrize("voted", [True, False])
 def test_resumed_equals_uninterrupted(
-    parts: list[PeerData], tmp_path: Path, witness: bool, voted: bool
+    parts: list[PeerData], tmp_path: Path, witness: bool, sampled: int | None, voted: bool
 ) -> None:
     """Stopped between rounds or between vote and tally, stored and loaded: the same bits follow."""
-    settings = replace(SETTINGS, witness=witness)
+    settings = replace(SETTINGS, witness=witness, sampled_from=sampled)
     whole, other = _mesh(parts[:2], settings)
     for number in range(2):
         _round([whole, other], number)
@@ -280,3 +281,26 @@ def test_a_vote_may_say_how_sure_it_is(parts: list[PeerData]) -> None:
     said = sure.train(0, PROBES)
     assert np.array_equal(said // 4, plain.train(0, PROBES))
     assert np.bincount(said % 4).tolist() == [125] * 4
+
+
+def test_from_a_round_on_learners_vote_with_doubt(parts: list[PeerData]) -> None:
+    """Until then nothing differs; then what is drawn from the learner counts, and as histogram."""
+    plain, drawn = (
+        TallyMethod(parts[0], replace(SETTINGS, sampled_from=start), classes=10, seed=3, index=0)
+        for start in (None, 3)
+    )
+    assert parts[0].probe_labels is not None
+    votes = parts[0].probe_labels.numpy()
+    consensus = tally({"a": votes, "b": votes}, PROBES, 10)
+    for number in range(3):
+        assert np.array_equal(plain.train(number, PROBES), drawn.train(number, PROBES))
+        assert plain.learn(number, consensus) == drawn.learn(number, consensus)
+    witnessed = drawn.state()["witness.net.1.weight"]
+    said = drawn.train(3, PROBES)
+    assert torch.equal(witnessed, drawn.state()["witness.net.1.weight"])
+    sure = evaluate.votes(drawn._learner.net, parts[0].probes)
+    assert 0.5 < (said == sure).mean() < 1
+    taught: list[Lesson] = []
+    drawn._fit_learner = lambda round, lesson: taught.append(lesson) or 0.0  # type: ignore[assignment, func-returns-value]
+    drawn.learn(3, consensus)
+    assert taught[0].target.dtype == torch.float32

@@ -166,6 +166,23 @@ def test_votes_do_not_depend_on_the_size_of_the_batches(monkeypatch: pytest.Monk
     assert whole.dtype == np.int64
 
 
+def test_sampled_votes_are_drawn_from_the_tempered_belief() -> None:
+    """Shares of 20,000 draws are softmax(logits / doubt); without doubt it is the argmax."""
+    logits = torch.tensor([2.0, 1.0, 0.0, -1.0])
+    x = logits.expand(20_000, 1, 1, 4)
+
+    def draw(doubt: float, seed: int) -> np.ndarray:
+        generator = torch.Generator().manual_seed(seed)
+        return evaluate.sampled_votes(nn.Flatten(), x, doubt, generator)
+
+    for doubt in (0.7, 1.0):
+        shares = np.bincount(draw(doubt, 1), minlength=4) / len(x)
+        assert np.allclose(shares, (logits / doubt).softmax(dim=0), atol=0.015)  # 4 deviations
+    assert np.array_equal(draw(0.7, 1), draw(0.7, 1))
+    assert not np.array_equal(draw(0.7, 1), draw(0.7, 2))
+    assert not draw(0.0, 1).any()
+
+
 def test_torchvision_imports_whatever_operators_its_build_brings() -> None:
     """The data sets are usable and torch.library is left as it was."""
     register = torch.library.register_fake

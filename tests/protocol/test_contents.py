@@ -17,6 +17,7 @@ from tallynode.protocol.contents.parameters import Average
 from tallynode.protocol.contents.scores import MeanScores
 from tallynode.protocol.contents.soft import SoftConsensus
 from tallynode.protocol.settings import PeerSettings
+from tallynode.protocol.tally import Consensus
 
 PROBES = np.arange(6)
 
@@ -228,3 +229,13 @@ def test_a_saved_content_is_restored(method: str) -> None:
     assert contents.restore(body) == pytest.approx(values)
     with pytest.raises(DecodeError):
         contents.restore(body[:-1])
+
+
+def test_sampled_votes_are_a_histogram() -> None:
+    """From that round on no voter is weighed: a class is worth its share of the votes."""
+    votes = {name: np.array(said) for name, said in {"a": [0] * 6, "b": [0] * 5 + [1]}.items()}
+    for number, counted in ((3, False), (4, True)):
+        contents, _ = made("tally", tally="reliability", sampled_from=4)
+        outcome = contents.outcome(number, votes, 0, PROBES)
+        assert isinstance(outcome, Consensus)
+        assert (outcome.confidence[-1] == 0.5) == counted

@@ -56,7 +56,8 @@ class Votes:
         self._remember(round_, votes, late)
         if len(votes) < BALLOTS_MIN:
             return None
-        return tally(votes, probes, mine.classes, self._rule, mine.byzantine, mine.levels)
+        rule = shares_of_votes if mine.samples(round_) else self._rule
+        return tally(votes, probes, mine.classes, rule, mine.byzantine, mine.levels)
 
     def _remember(self, round_: int, votes: Mapping[str, np.ndarray], late: int) -> None:
         """Keep a round's tally if it holds everybody's ballot of that very round.
