@@ -1,5 +1,7 @@
 """Pictures of tallies: of one run, and of a study over methods and skews."""
 
+import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,39 +55,59 @@ def votes_by_class(rounds: Sequence[TallyRound]) -> str:
 
 
 def accuracy_by_skew(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write the picture of a study: accuracy over α, a line a method, a panel a set and size."""
-    panels = list(dict.fromkeys((row["data"], row["peers"]) for row in rows))
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    with drawing(width=3.2 * len(panels) + 2.2, height=3.7) as fig:
-        for number, panel in enumerate(panels):
-            ax = fig.add_subplot(1, len(panels), number + 1)
-            for i, method in enumerate(methods):
-                line = [r for r in rows if (r["data"], r["peers"], r["method"]) == (*panel, method)]
-                alphas = [float(r["α"]) for r in line]
+    """Write the picture of a study: accuracy over α, a line a method, a row a set, a panel a size.
+
+    The last method is drawn as ours. The values of α stand at equal distances: 100 is no outlier.
+    """
+    data, peers = _distinct(rows, "data"), sorted(_distinct(rows, "peers"))
+    methods = _distinct(rows, "method")
+    alphas = sorted(_distinct(rows, "α"), key=float)
+    styles = _styles(methods)
+    with drawing(width=3.4 * len(peers) + 0.6, height=3.1 * len(data) + 1.2) as fig:
+        panels = fig.subplots(len(data), len(peers), sharey="row", squeeze=False)
+        for ax, (name, count) in zip(panels.flat, itertools.product(data, peers), strict=True):
+            for method in methods:
+                where = (name, count, method)
+                line = [r for r in rows if (r["data"], r["peers"], r["method"]) == where]
+                x = [alphas.index(r["α"]) for r in line]
                 mean = np.array([r["accuracy"].mean for r in line])
                 spread = np.array([r["accuracy"].deviation or 0.0 for r in line])
-                style = _METHOD_STYLES[i % len(_METHOD_STYLES)] if i < len(methods) - 1 else _OURS
-                ax.plot(alphas, mean, label=method, **style)
-                ax.fill_between(
-                    alphas, mean - spread, mean + spread, color=style["color"], alpha=0.1
-                )
-            ax.set_xscale("log")
-            ax.set_xlabel("α of the label skew")
-            ax.set_title(f"{panel[0]}, {panel[1]} peers", fontsize=10)
+                ax.plot(x, mean, label=method, **styles[method])
+                band = {"color": styles[method]["color"], "alpha": 0.08, "linewidth": 0}
+                ax.fill_between(x, mean - spread, mean + spread, **band)
+            ax.set_xticks(range(len(alphas)), alphas)
+            ax.set_title(f"{name}, {count} peers", fontsize=10)
+            ax.set_visible(any(line.get_xdata().size for line in ax.lines))
             accuracy_axis(ax)
-        handles, labels = fig.axes[0].get_legend_handles_labels()
-        fig.legend(handles[::-1], labels[::-1], loc="outside right upper")
+            if ax not in panels[:, 0]:
+                ax.set_ylabel("")
+        fig.supxlabel("α of the label skew: small, few classes a peer", fontsize=10)
+        handles, labels = panels[0, 0].get_legend_handles_labels()
+        fig.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=len(peers) + 1)
         fig.savefig(path, transparent=False, facecolor="white")
 
 
-_OURS: dict[str, Any] = {"color": LIGHT["accent"], "linewidth": 2.6, "marker": "o", "zorder": 3}
-_METHOD_STYLES: list[dict[str, Any]] = [
-    {"color": LIGHT["muted"], "linestyle": ":", "linewidth": 1.4},
-    {"color": LIGHT["second"], "linewidth": 1.4, "marker": "s", "markersize": 3},
-    {"color": LIGHT["third"], "linewidth": 1.2},
-    {"color": LIGHT["third"], "linewidth": 1.2, "linestyle": "--"},
-    {"color": LIGHT["third"], "linewidth": 1.2, "linestyle": "-."},
-    {"color": LIGHT["third"], "linewidth": 1.2, "linestyle": ":"},
-    {"color": LIGHT["control"], "linewidth": 1.4},
-    {"color": LIGHT["control"], "linewidth": 1.4, "linestyle": "--"},
-]
+def _distinct(rows: Sequence[Mapping[str, Any]], key: str) -> list[Any]:
+    return list(dict.fromkeys(row[key] for row in rows))
+
+
+def _styles(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """A colour a family, which is what a name begins with; a kind of line each in it; ours last."""
+    found, seen = {}, Counter[str]()
+    for method in methods[:-1]:
+        family = method.split(",")[0]
+        colour = LIGHT[_FAMILIES.get(family, "muted")]
+        dashes = _DASHES[seen[family] % len(_DASHES)]
+        seen[family] += 1
+        found[method] = {"color": colour, "linestyle": dashes, "linewidth": 1.4}
+    ours: dict[str, Any] = {"color": LIGHT["accent"], "linewidth": 2.6, "marker": "o", "zorder": 3}
+    return {**found, methods[-1]: ours}
+
+
+_FAMILIES = {
+    "majority": "second",
+    "soft labels": "third",
+    "FedAvg": "control",
+    "tallynode": "accent",
+}
+_DASHES = ("-", "--", "-.", ":")

@@ -1,11 +1,14 @@
 """Peers' tallies summed up: agreement, and how right they are where voters are wrong."""
 
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from tallynode.lab.bench import Figure
 from tallynode.lab.records import Record
 from tallynode.lab.tallies import tallies
+from tallynode.lab.tally_plots import accuracy_by_skew
 
 
 def record(peer: str, sample: list[int], most_wrong: int, tally_right: float | None) -> Record:
@@ -42,3 +45,18 @@ def test_a_round_is_summed_up_over_peers() -> None:
 def test_a_run_without_tallies_has_no_rounds() -> None:
     """Other methods tally nothing."""
     assert tallies({"a": [cast(Record, {"peer": "a", "round": 1, "tally": None})]}) == []
+
+
+def test_a_study_is_drawn_with_its_own_skews_and_methods(tmp_path: Path) -> None:
+    """Also where a set was not run at every size: that panel stays empty, its methods are named."""
+    rows = [
+        {"data": data, "peers": peers, "α": alpha, "method": method, "accuracy": Figure.over([0.5])}
+        for data, peers in (("digits", 5), ("digits", 10), ("fashion-mnist", 10))
+        for alpha in ("0.1", "100")
+        for method in ("alone", "soft labels", "soft labels, prior", "tallynode")
+    ]
+    accuracy_by_skew(rows, tmp_path / "grid.svg")
+    drawn = (tmp_path / "grid.svg").read_text()
+    for text in (">0.1<", ">100<", ">soft labels, prior<", ">fashion-mnist, 10 peers<"):
+        assert text in drawn
+    assert "fashion-mnist, 5 peers" not in drawn
