@@ -6,24 +6,17 @@ Durations are seconds once read. No torch here: `tallynode check` answers at onc
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    Field,
-    ValidationError,
-    model_validator,
-)
-from pydantic_core import ErrorDetails
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from tallynode import config_fields as fields
 from tallynode.config_checks import SECTIONS_AGREE
 from tallynode.config_graph import Graph, check_graph
+from tallynode.config_problems import findings
 from tallynode.config_sections import Method, Peer, Rounds, Section, Task, distinct, peer_list
-from tallynode.config_yaml import Document, Problem, Where, dotted, nearest, read_document
+from tallynode.config_yaml import Where, nearest, read_document
 from tallynode.errors import ConfigError
 from tallynode.learning.settings import DataSettings, TrainSettings
 from tallynode.protocol import limits
@@ -181,8 +174,7 @@ def load_mesh(path: Path) -> Mesh:
     try:
         mesh = Mesh.model_validate(document.data, context={"base": path.absolute().parent})
     except ValidationError as error:
-        for detail in error.errors(include_url=False):
-            problems += _problems(detail, document)
+        problems += [found.problem(document) for found in findings(error, Mesh)]
     if problems:
         raise ConfigError("\n".join(problem.line(str(path)) for problem in sorted(problems)))
     return mesh
@@ -224,39 +216,3 @@ def _check_trust(mesh: Mesh) -> list[tuple[Where, str]]:
 
 def _leads_out(host: str) -> bool:
     return not fields.is_loopback(host)
-
-
-def _problems(detail: ErrorDetails, document: Document) -> list[Problem]:
-    where: Where = detail["loc"]
-    context = detail.get("ctx", {})
-    kind, why = detail["type"], detail["msg"].replace("Input should", "should")
-    if kind == "problems":
-        found = [((*where, *place), why) for place, why in context["problems"]]
-        return [Problem(document.value_mark(w), dotted(w), why) for w, why in found]
-    if kind == "extra_forbidden":
-        known = _keys_of(where[:-1])
-        why = f"unknown key{nearest(str(where[-1]), known) or ', known are: ' + ', '.join(known)}"
-        return [Problem(document.key_mark(where), dotted(where), why)]
-    if kind == "missing":
-        return [Problem(document.key_mark(where[:-1]), dotted(where), "is missing")]
-    if kind == "model_type":
-        why = "should be a mapping (key: value)" if where else "the file should be a mapping"
-    elif kind == "literal_error":
-        allowed = [
-            word.strip("' ")
-            for word in why.removeprefix("should be").replace(" or ", ",").split(",")
-        ]
-        why = f"{why}, not {detail['input']!r}{nearest(str(detail['input']), allowed)}"
-    elif kind != "refused" and not isinstance(detail["input"], dict | list):
-        why = f"{why}, not {detail['input']!r}"
-    return [Problem(document.value_mark(where), dotted(where), why)]
-
-
-def _keys_of(where: Where) -> list[str]:
-    section: type[BaseModel] = Mesh
-    for part in where:
-        if isinstance(part, str):
-            annotation = section.model_fields[part].annotation
-            inner = [annotation, *get_args(annotation)]
-            section = next(t for t in inner if isinstance(t, type) and issubclass(t, BaseModel))
-    return list(section.model_fields)
