@@ -1,14 +1,8 @@
-"""report.html, one file that stands alone, and the few lines that the terminal shows at the end.
-
-The page needs no script and no network: CSS and SVG are inside it. Whatever comes from a
-configuration (names of peers, of the mesh, the command) is escaped by jinja2, by matplotlib's SVG
-writer, or shown by rich as plain text. Both libraries for the page are imported when one is made.
-"""
+"""report.html of one run, and the few lines that the terminal shows at its end."""
 
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from rich.console import Group, RenderableType
@@ -16,56 +10,20 @@ from rich.table import Table
 from rich.text import Text
 
 from tallynode.lab import plots, tally_plots
-from tallynode.lab.records import Record, format_bytes, format_share, payload_total, tidy
+from tallynode.lab.page import Headline, Picture, count, format_seconds, render
+from tallynode.lab.records import Record, format_bytes, format_share, tidy
 from tallynode.lab.summary import Summary, write_text
-from tallynode.lab.svg import DARK, LIGHT
 from tallynode.lab.tallies import TallyRound, tallies
-
-
-class Headline(NamedTuple):
-    """One number worth a large type."""
-
-    figure: str
-    label: str
-    note: str
-
-
-class Picture(NamedTuple):
-    """One plot with its title and what to see in it."""
-
-    title: str
-    svg: str
-    caption: str
 
 
 def render_report(run_dir: Path, summary: Summary, records: Iterable[Record]) -> Path:
     """Write report.html into the run folder; returns its path."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
     series = tidy([peer["name"] for peer in summary["peers"]], records)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        bytes=format_bytes,
-        share=format_share,
-        payload=payload_total,
-        count=count,
-        epsilon=format_epsilon,
-    )
-    page = environment.get_template("report.html.j2").render(
+    page = render(
+        "report.html.j2",
         run=summary,
         headlines=headlines(summary, series),
-        pictures=[
-            picture._replace(svg=Markup(picture.svg)) for picture in _pictures(summary, series)
-        ],
-        light=LIGHT,
-        dark=DARK,
+        pictures=_pictures(summary, series),
     )
     path = run_dir / "report.html"
     write_text(path, page)
@@ -110,28 +68,6 @@ def headlines(summary: Summary, series: plots.Series) -> list[Headline]:
     note = f"{count(summary['rounds'], 'round')}{typical}"
     found.append(Headline(format_seconds(summary["wall_s"]), "wall time", note))
     return found
-
-
-def format_epsilon(account: Mapping[str, float] | None, of: str) -> str:
-    """One figure of a peer's account of private votes, or a dash: 0.42, 8, 8,796."""
-    if account is None:
-        return "–"
-    return f"{account[of]:,.0f}" if account[of] >= 100 else f"{account[of]:.3g}"
-
-
-def format_seconds(seconds: float) -> str:
-    """A duration a person reads: 4.2 s, 42 s, 3 min 12 s, 2 h 05 min."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def count(number: int, noun: str) -> str:
-    """A number with its noun: 1 peer, 8 peers."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _pictures(summary: Summary, series: plots.Series) -> list[Picture]:

@@ -13,8 +13,9 @@ import pytest
 from rich.console import Console
 
 from tallynode.lab import plots
+from tallynode.lab.page import format_seconds
 from tallynode.lab.records import tidy
-from tallynode.lab.report import format_seconds, render_report, summary_lines
+from tallynode.lab.report import render_report, summary_lines
 from tallynode.lab.summary import Summary, build_summary
 from tallynode.lab.svg import DARK, LIGHT
 
