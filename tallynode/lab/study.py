@@ -5,40 +5,22 @@ study's file, under the digest of the whole configuration; a study that is stopp
 was, and one that is asked for more runs only what is new.
 """
 
-import hashlib
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tallynode import __version__
 from tallynode.config import Mesh
-from tallynode.lab.processes import warm_context
+from tallynode.lab.lines import append, end_line, lines_of
+from tallynode.lab.pool import Case, in_pool
 from tallynode.lab.records import Record, payload_total
 from tallynode.lab.virtual import run_virtual
 from tallynode.protocol.settings import CONTENTS, PAYLOADS
 
 WARMED_UP = 3  # rounds after which gossip has found its tree
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """One run to do."""
-
-    label: tuple[object, ...]  # what the tables group by, such as (data, peers, α, method)
-    mesh: Mesh
-
-    @property
-    def key(self) -> str:
-        """Digest of everything that the run depends on."""
-        text = f"{__version__} {self.mesh.resolved()}"
-        return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,62 +65,23 @@ def study(
     known = dict(_read(file))
     todo = list({case.key: case for case in cases if case.key not in known}.values())
     if todo:
-        _end_line(file)
-        with ProcessPoolExecutor(max(1, jobs), mp_context=warm_context()) as pool:
-            for case, result in _as_done(todo, pool, console):
-                known[case.key] = result
-                line = {"key": case.key, "label": case.label, **asdict(result)}
-                with file.open("a", encoding="utf-8") as out:
-                    out.write(json.dumps(line) + "\n")
+        end_line(file)
+
+        def keep(case: Case, result: Result) -> None:
+            known[case.key] = result
+            append(file, [{"key": case.key, "label": case.label, **asdict(result)}])
+
+        in_pool(todo, run_case, keep, jobs=jobs, console=console)
     found: dict[tuple[object, ...], list[Result]] = {}
     for case in cases:
         found.setdefault(case.label, []).append(known[case.key])
     return found
 
 
-def _as_done(
-    todo: Sequence[Case], pool: Executor, console: Console
-) -> Iterator[tuple[Case, Result]]:
-    """Run the cases, the long ones first, so that no core waits for the last."""
-    todo = sorted(todo, key=_size, reverse=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
-        task = progress.add_task("runs", total=len(todo))
-        running: dict[Future[Result], Case] = {
-            pool.submit(run_case, case.mesh): case for case in todo
-        }
-        while running:
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                case = running.pop(future)
-                progress.update(task, advance=1, description=" ".join(map(str, case.label)))
-                yield case, future.result()
-
-
-def _size(case: Case) -> float:
-    """Roughly what a run costs: peers, and what each of them trains on."""
-    task = case.mesh.task
-    samples = (task.partition.per_peer or 0) + task.probes.count
-    return len(case.mesh.peers) * case.mesh.rounds.count * samples * (task.model != "mlp") + 1
-
-
 def _read(file: Path) -> Iterator[tuple[str, Result]]:
     """Results of an earlier call; a last line that was cut off is not one."""
-    if not file.exists():
-        return
-    for text in file.read_text(encoding="utf-8").splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
+    for line in lines_of(file):
         yield line["key"], Result(**{k: line[k] for k in Result.__dataclass_fields__})
-
-
-def _end_line(file: Path) -> None:
-    """Let what is appended begin on a line of its own, also after a call that was killed."""
-    if file.exists() and not file.read_bytes().endswith(b"\n"):
-        with file.open("ab") as out:
-            out.write(b"\n")
 
 
 def _mean(values: Iterable[float]) -> float:

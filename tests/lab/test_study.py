@@ -7,9 +7,10 @@ import pytest
 from rich.console import Console
 
 from tallynode.config import Mesh
-from tallynode.lab import study as of_study
+from tallynode.lab import pool
 from tallynode.lab.bench import changed
-from tallynode.lab.study import Case, study
+from tallynode.lab.pool import Case
+from tallynode.lab.study import study
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_a_study_goes_on_where_it_was_stopped(
     assert result.worst <= result.accuracy == result.by_round[-1]
     assert result.copies == pytest.approx(1.0)
     assert len(result.tally) == len(small.peers)
-    monkeypatch.setattr(of_study, "ProcessPoolExecutor", None)
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", None)
     assert study(cases, file, jobs=1, console=console) == first
     monkeypatch.undo()
     lines = file.read_text().splitlines()

@@ -1,0 +1,156 @@
+"""Many virtual runs in a pool of processes, watched, and ended together by Ctrl-C."""
+
+import hashlib
+import math
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
+
+from tallynode import __version__
+from tallynode.config import Mesh
+from tallynode.lab.page import format_seconds
+from tallynode.lab.processes import warm_context
+
+T = TypeVar("T")
+
+STEP = {"mlp": 1.0, "lenet5": 30.0, "resnet8": 300.0}  # what a sample costs, about, in a model
+MODELS_ONLY = ("fedavg", "fedprox", "local", "centralised")  # methods that look at no probe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One run to do."""
+
+    label: tuple[object, ...]  # what the tables group by, such as (data, peers, α, method)
+    mesh: Mesh
+
+    @property
+    def key(self) -> str:
+        """Digest of everything that the run depends on."""
+        text = f"{__version__} {self.mesh.resolved()}"
+        return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def in_pool(
+    todo: Sequence[Case],
+    work: Callable[[Mesh], T],
+    take: Callable[[Case, T], None],
+    *,
+    jobs: int,
+    console: Console,
+) -> None:
+    """Do the cases, the long ones first, so that no core waits for the last.
+
+    Args:
+        todo: what to do.
+        work: does a case, in another process.
+        take: gets each result as it comes, in this process.
+        jobs: how many are done at a time.
+        console: where progress is shown.
+    """
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(max(1, jobs), mp_context=warm_context(), initializer=_deaf)
+    try:
+        with _Watched(todo, console) as watched:
+            running: dict[Future[T], Case] = {
+                pool.submit(work, case.mesh): case for case in sorted(todo, key=cost, reverse=True)
+            }
+            while running:
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    case = running.pop(future)
+                    take(case, future.result())
+                    watched.done(case)
+    except BaseException:  # Ctrl-C above all: nobody waits for what runs
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
+    pool.shutdown()
+
+
+def cost(case: Case) -> float:
+    """Roughly what a run costs, in samples of the smallest model that go through a net."""
+    mesh, task, rounds = case.mesh, case.mesh.task, case.mesh.rounds
+    local = rounds.local_epochs * (task.partition.per_peer or 500)
+    if rounds.local_steps:
+        local = rounds.local_steps * task.batch_size
+    probes = 0 if mesh.method.name in MODELS_ONLY else 3 * task.probes.count
+    one = 2 * local + probes + (task.test or 300)
+    return len(mesh.peers) * (rounds.count * one + 500) * STEP[task.model]
+
+
+def _deaf() -> None:
+    """Ctrl-C goes to every process of a terminal; the first one decides what it means."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class _Watched:
+    """Shows how far the runs are: a bar, or a line a run where output is piped."""
+
+    def __init__(self, todo: Sequence[Case], console: Console) -> None:
+        self._costs = {case.key: cost(case) for case in todo}
+        self._console = console
+        self._left = _TimeLeft(math.fsum(self._costs.values()))
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        self._bar = Progress(*columns, self._left, console=console, disable=not console.is_terminal)
+        self._task = self._bar.add_task("runs", total=len(todo))
+        self._count = 0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def done(self, case: Case) -> None:
+        """Count a run that is done."""
+        self._count += 1
+        self._left.spend(self._costs[case.key])
+        name = " ".join(map(str, case.label))
+        self._bar.update(self._task, advance=1, description=name)
+        if not self._console.is_terminal:
+            place = f"{self._count}/{len(self._costs)}"
+            line = f"{place} {name}; {self._left.text()}"
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class _TimeLeft(ProgressColumn):
+    """How long the rest takes if it costs as much, a unit, as what is done."""
+
+    def __init__(self, total: float) -> None:
+        super().__init__()
+        self._total, self._spent = total, 0.0
+        self._began = self._last = time.monotonic()
+
+    def spend(self, cost: float) -> None:
+        """Take in what is done now."""
+        self._spent += cost
+        self._last = time.monotonic()
+
+    def text(self) -> str:
+        """In words."""
+        if not self._spent:
+            return "time left: not known yet"
+        rest = (self._total - self._spent) * (self._last - self._began) / self._spent
+        left = max(0.0, rest - (time.monotonic() - self._last))
+        return f"about {format_seconds(left)} left"
+
+    def render(self, task: Task) -> Text:
+        """The column."""
+        return Text(self.text(), style="dim")
