@@ -6,11 +6,9 @@ and the real one is there to be asked.
 """
 
 import json
-import math
 import os
 import platform
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -47,25 +45,6 @@ class Memory:
     pss: float = 0.0
     rss: float = 0.0
     processes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A mean over seeds and its sample standard deviation; None of a single seed."""
-
-    mean: float
-    deviation: float | None
-
-    @classmethod
-    def over(cls, values: Sequence[float]) -> "Figure":
-        """Sum the values of all seeds up."""
-        mean = math.fsum(values) / len(values)
-        return cls(mean, statistics.stdev(values) if len(values) > 1 else None)
-
-    def text(self, scale: float = 1.0, digits: int = 1) -> str:
-        """`72.4 ± 1.9`, both multiplied by `scale`."""
-        mean = f"{self.mean * scale:.{digits}f}"
-        return mean if self.deviation is None else f"{mean} ± {self.deviation * scale:.{digits}f}"
 
 
 def changed(mesh: Mesh, changes: Mapping[str, object]) -> Mesh:

@@ -43,6 +43,7 @@ class Record(TypedDict):
     round: int  # counted from 1
     t_s: float  # seconds since the peer started
     accuracy: float | None
+    per_class: NotRequired[Sequence[float | None]]  # recall, see learning/evaluate.py
     tally_accuracy: float | None
     tally: dict[str, Any] | None  # what was tallied, see learning/diagnose.py
     privacy: NotRequired[dict[str, float] | None]  # ε spent, see methods/responses.py

@@ -5,8 +5,7 @@ study's file, under the digest of the whole configuration; a study that is stopp
 was, and one that is asked for more runs only what is new.
 """
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +13,7 @@ from typing import Any, cast
 from rich.console import Console
 
 from tallynode.config import Mesh
+from tallynode.lab.figures import mean
 from tallynode.lab.lines import append, end_line, lines_of
 from tallynode.lab.pool import Case, in_pool
 from tallynode.lab.records import Record, payload_total
@@ -46,13 +46,11 @@ def run_case(mesh: Mesh) -> Result:
     tallied = [of["tally_accuracy"] for of in last if of["tally_accuracy"] is not None]
     count = min(map(len, series.values()))
     return Result(
-        accuracy=_mean(scores),
+        accuracy=mean(scores),
         worst=min(scores),
-        tally_accuracy=_mean(tallied) if tallied else None,
+        tally_accuracy=mean(tallied) if tallied else None,
         payload_bytes=sum(map(payload_total, last)) / len(records),
-        by_round=[
-            _mean([of[i]["accuracy"] or 0.0 for of in series.values()]) for i in range(count)
-        ],
+        by_round=[mean([of[i]["accuracy"] or 0.0 for of in series.values()]) for i in range(count)],
         copies=_copies(series, PAYLOADS[CONTENTS[mesh.method.name]]),
         tally=[of["tally"] for of in last if of["tally"]],
     )
@@ -82,11 +80,6 @@ def _read(file: Path) -> Iterator[tuple[str, Result]]:
     """Results of an earlier call; a last line that was cut off is not one."""
     for line in lines_of(file):
         yield line["key"], Result(**{k: line[k] for k in Result.__dataclass_fields__})
-
-
-def _mean(values: Iterable[float]) -> float:
-    listed = list(values)
-    return math.fsum(listed) / len(listed)
 
 
 def _copies(series: Mapping[str, Sequence[Record]], payload: str) -> float | None:

@@ -6,7 +6,8 @@ import pytest
 
 from tallynode.config import Mesh, default_mesh
 from tallynode.errors import TallynodeError, UsageError
-from tallynode.lab.bench import Figure, changed, start_simulate, summary_of, virtual_run
+from tallynode.lab.bench import changed, start_simulate, summary_of, virtual_run
+from tallynode.lab.figures import Figure
 from tallynode.lab.virtual import accuracy_alone
 
 SMALL = {"peers": 3, "rounds.count": 2, "task.probes.count": 60, "task.partition.per_peer": 40}
