@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -32,12 +32,13 @@ class Case:
 
     label: tuple[object, ...]  # what the tables group by, such as (data, peers, α, method)
     mesh: Mesh
+    key: str = field(init=False)  # digest of everything that the run depends on
 
-    @property
-    def key(self) -> str:
-        """Digest of everything that the run depends on."""
+    def __post_init__(self) -> None:
+        """Take the digest once: to write a mesh out is slow, and keys are asked for often."""
         text = f"{__version__} {self.mesh.resolved()}"
-        return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+        digest = hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+        object.__setattr__(self, "key", digest)
 
 
 def in_pool(
