@@ -24,6 +24,7 @@ examples:
   tallynode simulate                             eight peers on this machine, on the built-in digits
   tallynode --peers-config topology.yaml         the peer that is named like this host
   tallynode --peers-config topology.yaml --peer pi-2
+  tallynode bench --quick                        methods against each other, by accuracy and bytes
   tallynode check topology.yaml
   tallynode id --peers-config topology.yaml      this device's ID, for `id:` in the topology
   tallynode pair --peers-config topology.yaml    or let the devices show their IDs to each other
@@ -48,6 +49,8 @@ def run(argv: Sequence[str]) -> int:
     try:
         if arguments.command == "simulate":
             return _simulate(arguments, argv)
+        if arguments.command == "bench":
+            return _bench(arguments, argv)
         if arguments.command == "check":
             return _check(arguments)
         if arguments.command == "export":
@@ -79,6 +82,11 @@ def _parser() -> argparse.ArgumentParser:
         "simulate", help="run every peer of a mesh on this machine", description=_SIMULATE
     )
     _simulate_options(simulate)
+    _bench_options(
+        commands.add_parser(
+            "bench", help="compare methods by accuracy and bytes", description=_BENCH
+        )
+    )
     check = commands.add_parser(
         "check", help="validate a topology.yaml", description="Validate a topology.yaml."
     )
@@ -145,6 +153,45 @@ def _simulate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="N", help="instead of the file's seed")
     parser.add_argument("--broker", metavar="KIND", help="instead of the file's broker")
     _shared(parser, "--json", action="store_true", help="print summary.json to standard output")
+
+
+_BENCH = """Run methods against each other on virtual meshes with the real codecs, as a bench file
+says, and write rounds.jsonl, table.csv, bench.json, pictures and report.html. Ctrl-C stops it, the
+same command goes on. Without a file: a first picture on the built-in digits."""
+
+
+def _bench_options(parser: argparse.ArgumentParser) -> None:
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("file", nargs="?", type=Path, metavar="FILE", help="methods, data, α, seeds")
+    which.add_argument("--quick", action="store_true", help="the short bench that is built in")
+    _shared(parser, "--out", type=Path, metavar="DIR", help="default: runs/bench-<file's name>")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="runs at a time"
+    )
+    _shared(parser, "--json", action="store_true", help="print bench.json to standard output")
+
+
+def _bench(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
+    from tallynode.config_bench import bench_dir, load_bench
+
+    file = arguments.file or bench_dir() / "quick.yaml"
+    if arguments.jobs < 1:
+        raise UsageError(f"--jobs: should be 1 or more, not {arguments.jobs}")
+    of = load_bench(file)
+    from tallynode.lab.comparison.run import Options, bench  # torch: after the quick errors
+
+    options = Options(
+        file=file,
+        out=arguments.out or Path("runs") / f"bench-{of.name}",
+        jobs=arguments.jobs,
+        json_output=arguments.json,
+        command=["tallynode", *argv],
+    )
+    logs.configure(json_lines=arguments.json)
+    summary = bench(of, options)
+    if arguments.json:
+        print(json.dumps(summary, indent=2))
+    return EX_OK
 
 
 def _shared(parser: argparse.ArgumentParser, option: str, **keywords: Any) -> None:

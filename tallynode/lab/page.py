@@ -27,6 +27,7 @@ class Picture(NamedTuple):
     title: str
     svg: str
     caption: str
+    wide: bool = False  # across the page
 
 
 def render(template: str, *, pictures: Sequence[Picture], **values: object) -> str:

@@ -71,7 +71,7 @@ def accuracy_by_bytes(summary: Summary, series: Series) -> str:
                 label=label,
             )
         ax.set_xscale("log")
-        _byte_axis(ax, "payload bytes published, mean of the peers")
+        byte_axis(ax, "payload bytes published, mean of the peers")
         ax.xaxis.set_minor_formatter(lambda value, _: "")
         _mark_short(ax, mean)
         accuracy_axis(ax)
@@ -106,7 +106,7 @@ def bytes_by_peer(summary: Summary) -> str:
             if counts.any():
                 panels[0].barh(rows, counts, 0.68, start, color=LIGHT[colour], label=label)
                 start += counts
-        _byte_axis(panels[0], "payload published")
+        byte_axis(panels[0], "payload published")
         if wired:
             _wire_bars(panels[1], peers)
         names = [_short(peer["name"]) for peer in peers] if len(peers) <= NAMED_MAX else []
@@ -195,7 +195,7 @@ def _wire_bars(ax: "Axes", peers: Sequence[PeerSummary]) -> None:
     ax.barh(
         rows + 0.18, received, 0.32, color="none", edgecolor=edge, linewidth=0.7, label="received"
     )
-    _byte_axis(ax, "on the wire")
+    byte_axis(ax, "on the wire")
 
 
 def _classes(peers: Sequence[PeerSummary]) -> Iterator[tuple[str, str, np.ndarray]]:
@@ -252,7 +252,8 @@ def legend(ax: "Axes", columns: int = 2) -> None:
     )
 
 
-def _byte_axis(ax: "Axes", label: str) -> None:
+def byte_axis(ax: "Axes", label: str) -> None:
+    """Name the axis along the bottom, its numbers as bytes."""
     ax.set_xlabel(label)
     ax.xaxis.set_major_formatter(lambda value, _: re.sub(r"\.0+ ", " ", format_bytes(value)))
 

@@ -24,6 +24,9 @@ LIGHT = {
     "thread": "#9fc3cc",
     "second": "#b4552d",
     "third": "#6b5ca5",
+    "fourth": "#5a8f3c",
+    "fifth": "#c0487d",
+    "sixth": "#3f66b5",
     "ballot": "#0f6f85",
     "relay": "#7fb5c2",
     "control": "#c9a24a",
@@ -47,6 +50,9 @@ DARK = {
     "thread": "#34606c",
     "second": "#e59268",
     "third": "#aa9ce0",
+    "fourth": "#8cc46b",
+    "fifth": "#e884b0",
+    "sixth": "#88a8ee",
     "ballot": "#45aabf",
     "relay": "#28616e",
     "control": "#b8933f",
@@ -109,3 +115,8 @@ def to_svg(figure: "Figure") -> str:
     text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
     colour = "(?<=: )(" + "|".join(_COLOURS) + ")"
     return re.sub(colour, lambda match: _COLOURS[match[0]], text)
+
+
+def svg_file(svg: str) -> str:
+    """The same picture as a file of its own: dark ink needs paper under it on any screen."""
+    return svg.replace("<svg ", f'<svg style="background: {LIGHT["card"]}" ', 1)

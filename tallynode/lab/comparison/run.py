@@ -1,0 +1,196 @@
+"""`tallynode bench`: run what is not known yet, and write tables, pictures and the page."""
+
+import json
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from tallynode.config import Mesh
+from tallynode.config_bench import Bench, Planned
+from tallynode.errors import DataError, IoError, TallynodeError
+from tallynode.lab import page
+from tallynode.lab.bench import machine
+from tallynode.lab.comparison import pictures, written
+from tallynode.lab.comparison.rounds import Round, case_of, known, lines, play
+from tallynode.lab.comparison.table import Part, parts_of
+from tallynode.lab.lines import append, end_line
+from tallynode.lab.pool import Case, in_pool
+from tallynode.lab.records import format_bytes, format_share
+from tallynode.lab.summary import write_text
+from tallynode.lab.svg import svg_file
+from tallynode.learning.data import prefetch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the command line asked for."""
+
+    file: Path
+    out: Path
+    jobs: int
+    json_output: bool
+    command: Sequence[str]
+
+
+def bench(of: Bench, options: Options) -> dict[str, Any]:
+    """Run a bench to its end; what bench.json says.
+
+    Raises:
+        IoError: the folder cannot be written.
+        DataError: a method does not run on its mesh, once all others are written down.
+    """
+    console = Console(stderr=options.json_output)
+    began = time.monotonic()
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise IoError(f"{options.out}: cannot be made: {error.strerror}") from error
+    write_text(options.out / "bench.yaml", options.file.read_text(encoding="utf-8"))
+    runs, refused = _run(of, options, console)
+    parts = parts_of(of, runs)
+    summary = {
+        "bench": of.name,
+        "command": shlex.join(options.command),
+        "date": datetime.now().isoformat(timespec="seconds"),
+        "wall_s": round(time.monotonic() - began, 1),
+        "machine": machine(),
+        "parts": [written.as_json(part) for part in parts],
+        "refused": refused,
+    }
+    _write(of, options.out, parts, summary)
+    _show(parts, options.out, console)
+    if refused:
+        whys = "\n".join(f"  {method}: {why}" for method, why in refused.items())
+        raise DataError(f"these could not run, all others are in {options.out}:\n{whys}")
+    return summary
+
+
+def _run(
+    of: Bench, options: Options, console: Console
+) -> tuple[list[tuple[Planned, list[Round]]], dict[str, str]]:
+    """What every run came to, those of earlier calls included, and which methods cannot run."""
+    file = options.out / "rounds.jsonl"
+    done = known(file)
+    cases = [case_of(run) for run in of.runs]
+    planned = {case.key: run for case, run in zip(cases, of.runs, strict=True)}
+    todo = [case for key, case in {each.key: each for each in cases}.items() if key not in done]
+    if any(case.key in done for case in cases):
+        count = f"{sum(case.key in done for case in cases)} of {len(cases)} runs"
+        console.print(f"{count} are in {options.out} already", markup=False)
+    refused: dict[str, str] = {}
+
+    def keep(case: Case, found: list[Round] | TallynodeError) -> None:
+        run = planned[case.key]
+        if isinstance(found, TallynodeError):
+            refused[run.method] = f"on {run.panel.title}: {found}"
+            return
+        done[case.key] = found
+        append(file, lines(case.key, run, found))
+
+    if todo:
+        for settings in {run.mesh.data_settings(0) for run in of.runs}:
+            prefetch(settings, lambda text: console.print(text, markup=False))
+        end_line(file)
+        try:
+            in_pool(todo, _played, keep, jobs=options.jobs, console=console)
+        except KeyboardInterrupt:
+            count = f"{sum(case.key in done for case in cases)} of {len(cases)} runs"
+            what = f"stopped with {count} in {options.out}; the same command goes on from there"
+            console.print(what, markup=False)
+            raise
+    runs = [
+        (run, done[case.key]) for case, run in zip(cases, of.runs, strict=True) if case.key in done
+    ]
+    return runs, refused
+
+
+def _played(mesh: Mesh) -> list[Round] | TallynodeError:
+    """A run, or why there is none; a method's refusal must not cost the other runs."""
+    try:
+        return play(mesh)
+    except TallynodeError as error:
+        return error
+
+
+def _write(of: Bench, out: Path, parts: Sequence[Part], summary: Mapping[str, Any]) -> None:
+    """Tables, pictures and the page."""
+    write_text(out / "bench.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    write_text(out / "table.csv", written.as_csv(parts))
+    drawn = []
+    for number, part in enumerate(parts, 1):
+        for name, picture in (("bytes", _over_bytes(of, part)), ("classes", _by_class(part))):
+            write_text(out / f"{name}-{number}.svg", svg_file(picture.svg))
+            drawn.append(picture)
+    html = page.render(
+        "bench.html.j2",
+        run={
+            "name": of.name,
+            "command": summary["command"],
+            "date": summary["date"],
+            "versions": summary["machine"]["versions"],
+            "cores": summary["machine"]["cores"],
+        },
+        headlines=_headlines(of, parts),
+        pictures=drawn,
+        parts=parts,
+        written=written,
+        refused=summary["refused"],
+    )
+    write_text(out / "report.html", html)
+
+
+def _over_bytes(of: Bench, part: Part) -> page.Picture:
+    caption = (
+        "Each line is a method, round by round, mean of the seeds; the mark is where it ends, ± "
+        "one deviation. Ringed: no other method is as accurate at no more bytes. Lines "
+        "may begin below the picture."
+    )
+    title = f"Accuracy over bytes: {part.panel.title}"
+    return page.Picture(title, pictures.accuracy_by_bytes(part, of.groups), caption, wide=True)
+
+
+def _by_class(part: Part) -> page.Picture:
+    caption = "Recall of each class at the end, in per cent; mean of the peers and seeds."
+    title = f"By class: {part.panel.title}"
+    return page.Picture(title, pictures.recall_by_class(part), caption, wide=True)
+
+
+def _headlines(of: Bench, parts: Sequence[Part]) -> list[page.Headline]:
+    """The bench in four numbers: what was run, and who did best where it is hardest."""
+    runs = page.Headline(
+        f"{len(of.runs)}",
+        "runs",
+        f"{page.count(len(of.groups), 'method')}, {page.count(len(parts), 'panel')}",
+    )
+    if not parts:
+        return [runs]
+    part = min(parts, key=lambda part: max(row.accuracy.mean for row in part.rows))
+    best = max(part.rows, key=lambda row: row.accuracy.mean)
+    front = sorted((row for row in part.rows if row.on_front), key=lambda row: row.sent.mean)
+    cheap = next((row for row in front if row.sent.mean), best)
+    return [
+        page.Headline(
+            format_share(best.accuracy.mean), "best", f"{best.method}; {part.panel.title}"
+        ),
+        page.Headline(format_bytes(best.sent.mean), "payload of it", "a peer, whole run"),
+        page.Headline(
+            format_share(cheap.accuracy.mean),
+            f"for {format_bytes(cheap.sent.mean)}",
+            f"{cheap.method}: the least bytes on the front",
+        ),
+        runs,
+    ]
+
+
+def _show(parts: Sequence[Part], out: Path, console: Console) -> None:
+    for part in parts:
+        console.print(written.table(part, console.width))
+    console.print(Text(written.NOTE, style="dim"))
+    console.print(Text(f"report: {out / 'report.html'}", overflow="fold", no_wrap=False))
