@@ -135,6 +135,20 @@ def test_the_tables_hold_every_operating_point(out: Path) -> None:
     assert fedavg["merge_bytes"] > 4 * 4810
 
 
+def test_who_has_all_the_data_is_no_rival(tmp_path: Path) -> None:
+    """A model on everybody's data takes no bytes: it is a line to look up to and beats nobody."""
+    pooled = "  - {name: pooled, method: {name: centralised}}\n"
+    (tmp_path / "tiny.yaml").write_text(TINY.replace("seeds: [1, 2]", "seeds: [1]") + pooled)
+    bench = load_bench(tmp_path / "tiny.yaml")
+    runs = [(of, play(of.mesh)) for of in bench.runs if of.method in ("votes", "alone", "pooled")]
+    votes, alone, line = parts_of(bench, runs)[0].rows
+    assert line.sent.mean == 0
+    assert line.accuracy.mean > max(votes.accuracy.mean, alone.accuracy.mean)
+    assert not line.on_front
+    assert "pooled" not in {votes.best[0], alone.best[0]}
+    assert votes.on_front or alone.on_front
+
+
 def test_pictures_and_page_hold_every_method(out: Path) -> None:
     """Well-formed, with each method's name; the page has both and runs no script."""
     page = (out / "report.html").read_text()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 from tallynode.lab.comparison.table import Part, Row
@@ -44,11 +45,12 @@ def accuracy_by_bytes(part: Part, groups: Mapping[str, str]) -> str:
     with drawing(width=WIDE, height=max(4.4, 0.235 * len(part.rows) + 1.2)) as fig:
         ax = fig.add_subplot()
         drawn = styles(groups)
+        dashes = cycle(((0, (5, 3)), (0, (1, 1.5)), (0, (5, 2, 1, 2))))
         for row in part.rows:
             if row.sent.mean:
                 _draw_method(ax, row, drawn[row.method])
             else:
-                line: dict[str, Any] = {"color": LIGHT["muted"], "linestyle": (0, (5, 3))}
+                line: dict[str, Any] = {"color": LIGHT["muted"], "linestyle": next(dashes)}
                 ax.axhline(row.accuracy.mean, linewidth=1.4, label=row.method, **line)
         _draw_front(ax, [row for row in part.rows if row.on_front and row.sent.mean])
         ax.set_xscale("log")

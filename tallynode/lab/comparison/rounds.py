@@ -17,6 +17,7 @@ from tallynode.lab.lines import lines_of
 from tallynode.lab.pool import Case
 from tallynode.lab.records import PayloadBytes, Record, payload_total
 from tallynode.lab.virtual import run_virtual
+from tallynode.layout import edges
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ def play(mesh: Mesh) -> list[Round]:
     """Run one mesh in this process."""
     records: list[Record] = []
     run_virtual(mesh, lambda record: records.append(cast(Record, record)))
-    if mesh.graph.kind == "custom" and not mesh.graph.edges:
+    if not edges(mesh):
         records = [_unheard(record) for record in records]
     hub = mesh.names[0] if mesh.graph.kind == "star" else None  # see protocol/graph.py
     numbers = range(1, mesh.rounds.count + 1)

@@ -169,11 +169,11 @@ def _headlines(of: Bench, parts: Sequence[Part]) -> list[page.Headline]:
         "runs",
         f"{page.count(len(of.groups), 'method')}, {page.count(len(parts), 'panel')}",
     )
-    if not parts:
+    if not all(part.rivals for part in parts) or not parts:
         return [runs]
-    part = min(parts, key=lambda part: max(row.accuracy.mean for row in part.rows))
-    best = max(part.rows, key=lambda row: row.accuracy.mean)
-    front = sorted((row for row in part.rows if row.on_front), key=lambda row: row.sent.mean)
+    part = min(parts, key=lambda part: max(row.accuracy.mean for row in part.rivals))
+    best = max(part.rivals, key=lambda row: row.accuracy.mean)
+    front = sorted((row for row in part.rivals if row.on_front), key=lambda row: row.sent.mean)
     cheap = next((row for row in front if row.sent.mean), best)
     return [
         page.Headline(

@@ -42,6 +42,7 @@ class Row:
     per_class: Sequence[float | None]
     curve: np.ndarray  # (rounds, 3): bytes, accuracy, its deviation over the seeds
     to_target: Mapping[float, Figure | None]  # bytes; None: not every seed gets there
+    pooled: bool = False  # the private data lay in one place: a line to look up to, no rival
     on_front: bool = False  # no other row is as accurate at no more bytes
     best: tuple[str, float] = ("", 0.0)  # most accurate at no more bytes, in any round of any row
 
@@ -53,6 +54,11 @@ class Part:
     panel: Panel
     targets: tuple[float, ...]
     rows: Sequence[Row]
+
+    @property
+    def rivals(self) -> list[Row]:
+        """The rows that can be compared by bytes."""
+        return [row for row in self.rows if not row.pooled]
 
     @property
     def hub(self) -> bool:
@@ -80,9 +86,11 @@ def _part(
     ends = [Figure.over([run[-1].accuracy for _, run in runs]).mean for runs in of_panel.values()]
     targets = bench.targets or targets_for(ends)
     rows = [_row(bench.groups[method], runs, targets) for method, runs in of_panel.items()]
-    front = pareto([(row.sent.mean, row.accuracy.mean) for row in rows])
+    rivals = [row for row in rows if not row.pooled]
+    front = pareto([(row.sent.mean, row.accuracy.mean) for row in rivals])
+    unbeaten = {rivals[i].method for i in front}
     marked = [
-        replace(row, on_front=i in front, best=_best(rows, row)) for i, row in enumerate(rows)
+        replace(row, on_front=row.method in unbeaten, best=_best(rivals, row)) for row in rows
     ]
     return Part(panel=panel, targets=targets, rows=marked)
 
@@ -118,6 +126,7 @@ def _row(group: str, runs: Sequence[tuple[Planned, Run]], targets: Sequence[floa
             mean_known(values) for values in zip(*(of.per_class for of in last), strict=True)
         ],
         curve=_curve([run for _, run in runs]),
+        pooled=planned.mesh.method.name == "centralised",
         to_target={target: _to_target([run for _, run in runs], target) for target in targets},
     )
 

@@ -70,7 +70,7 @@ def spent(count: float) -> str:
 def advantage(row: Row) -> str:
     """Who is better at no more bytes, and by how much."""
     name, accuracy = row.best
-    return "–" if name == row.method else f"{format_share(accuracy)}, {name}"
+    return "–" if name == row.method or row.pooled else f"{format_share(accuracy)}, {name}"
 
 
 def flat(row: Row) -> dict[str, Any]:
