@@ -155,21 +155,30 @@ async def pester(ports: list[int], landed: asyncio.Event) -> None:
             writer.close()
 
 
+def came_to(records: list[dict[str, Any]]) -> set[tuple[int, str]]:
+    """How many voted in some rounds, and by what they closed."""
+    return {(record["voters"], record["closed_by"]) for record in records}
+
+
 @pytest.mark.parametrize("harm", [flood, announce, stall, pester])
 async def test_harm_costs_bounded_memory_and_no_round(
     lab: Any, home: Any, free_ports: list[int], harm: Callable[..., Any]
 ) -> None:
-    """Two peers go on by their deadlines beside it, and the one attacked hardly grows."""
+    """Two peers go on beside it and wait for nobody else; the one attacked hardly grows."""
     peers = [
         {"name": name, "address": "127.0.0.1", "port": port}
         for name, port in zip("abc", free_ports, strict=False)
     ]
-    deadline = {"min": "500ms", "max": "2s"}
+    deadline = {"min": "500ms", "max": "60s"}
     rounds = {"count": 100_000, "pace": "50ms", "start_within": "1s", "deadline": deadline}
     file = lab.file(peers=peers, discovery=False, rounds={**rounds, "local_steps": 2})
     daemons = {name: lab.daemon(file, name) for name in "ab"}
     at = home(lab.folder / "a")
-    await asyncio.to_thread(daemons["a"].until, lambda: len(at.rounds) > UNDER_FIRE)
+
+    def settled() -> bool:  # on a busy machine a begins alone, and b comes later
+        return len(at.rounds) > UNDER_FIRE and came_to(at.records[-UNDER_FIRE:]) == {(2, "all")}
+
+    await asyncio.to_thread(daemons["a"].until, settled)
     calm, landed = psutil.Process(daemons["a"].pid).memory_info().rss, asyncio.Event()
     attack = asyncio.create_task(harm(free_ports, landed))
     await asyncio.wait_for(landed.wait(), LANDED_WITHIN_S)
@@ -183,6 +192,4 @@ async def test_harm_costs_bounded_memory_and_no_round(
         daemon.signal(signal.SIGTERM)
         assert await asyncio.to_thread(daemon.end) == 0
     assert grown < GROWTH_MAX
-    fought = at.records[began : began + UNDER_FIRE]
-    assert {record["voters"] for record in fought} == {2}
-    assert max(record["gather_s"] for record in fought) < 3
+    assert came_to(at.records[began : began + UNDER_FIRE]) == {(2, "all")}

@@ -7,6 +7,8 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from tallynode.edge.storage import SLOTS, CheckpointStore
 pytestmark = pytest.mark.slow
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
+NAP_S = 0.005
 STEADY = {"count": 100_000, "local_steps": 2, "pace": "50ms"}
 
 
@@ -195,8 +198,31 @@ def test_a_torn_checkpoint_falls_back_and_says_so(lab: Any, home: Any) -> None:
 # -- training beside the network ------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def overslept() -> Iterator[list[float]]:
+    """How late the machine wakes a process that does nothing, at worst in each 0.2 s, in ms."""
+    worst: list[float] = []
+    over = threading.Event()
+
+    def sleep() -> None:
+        while not over.is_set():
+            began, late_s = time.monotonic(), 0.0
+            while (now := time.monotonic()) < began + 0.2:
+                over.wait(NAP_S)
+                late_s = max(late_s, time.monotonic() - now - NAP_S)
+            worst.append(1000 * late_s)
+
+    sleeper = threading.Thread(target=sleep)
+    sleeper.start()
+    try:
+        yield worst
+    finally:
+        over.set()
+        sleeper.join()
+
+
 def test_the_loop_is_not_late_while_training(lab: Any, home: Any) -> None:
-    """In most rounds the event loop is at worst 50 ms late beside a busy training thread."""
+    """In most rounds the loop is at worst 50 ms later beside training than the machine makes it."""
     file = lab.file(
         peers=1,
         graph={"edges": []},
@@ -204,8 +230,11 @@ def test_the_loop_is_not_late_while_training(lab: Any, home: Any) -> None:
         rounds={"count": 9, "local_steps": 500},
     )
     daemon, at = lab.daemon(file, "peer-1"), home(lab.folder / "peer-1")
-    assert daemon.end() == 0
-    assert statistics.median(record["lateness_ms"] for record in at.records) < 50
+    daemon.until(lambda: at.rounds)
+    with overslept() as machine_ms:
+        assert daemon.end() == 0
+    late_ms = statistics.median(record["lateness_ms"] for record in at.records)
+    assert late_ms < 50 + statistics.median(machine_ms)
     assert (
         max(record["round_s"] for record in at.records) > 0.2
     )  # there was something to be late for
