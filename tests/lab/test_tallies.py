@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from tallynode.lab.bench import Figure
+from tallynode.lab.figures import Figure
 from tallynode.lab.records import Record
 from tallynode.lab.tallies import tallies
 from tallynode.lab.tally_plots import accuracy_by_skew
