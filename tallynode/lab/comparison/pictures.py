@@ -45,7 +45,7 @@ def accuracy_by_bytes(part: Part, groups: Mapping[str, str]) -> str:
     with drawing(width=WIDE, height=max(4.4, 0.235 * len(part.rows) + 1.2)) as fig:
         ax = fig.add_subplot()
         drawn = styles(groups)
-        dashes = cycle(((0, (5, 3)), (0, (1, 1.5)), (0, (5, 2, 1, 2))))
+        dashes = cycle(((0, (5, 3)), (0, (5, 2, 1, 2)), (0, (2, 2))))
         for row in part.rows:
             if row.sent.mean:
                 _draw_method(ax, row, drawn[row.method])

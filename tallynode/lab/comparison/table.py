@@ -83,16 +83,21 @@ def parts_of(bench: Bench, runs: Iterable[tuple[Planned, Run]]) -> list[Part]:
 def _part(
     bench: Bench, panel: Panel, of_panel: Mapping[str, Sequence[tuple[Planned, Run]]]
 ) -> Part:
-    ends = [Figure.over([run[-1].accuracy for _, run in runs]).mean for runs in of_panel.values()]
+    rivals = [runs for runs in of_panel.values() if not _pooled(runs[0][0])]
+    ends = [mean(run[-1].accuracy for _, run in runs) for runs in rivals]
     targets = bench.targets or targets_for(ends)
     rows = [_row(bench.groups[method], runs, targets) for method, runs in of_panel.items()]
-    rivals = [row for row in rows if not row.pooled]
-    front = pareto([(row.sent.mean, row.accuracy.mean) for row in rivals])
-    unbeaten = {rivals[i].method for i in front}
+    private = [row for row in rows if not row.pooled]
+    front = pareto([(row.sent.mean, row.accuracy.mean) for row in private])
+    unbeaten = {private[i].method for i in front}
     marked = [
-        replace(row, on_front=row.method in unbeaten, best=_best(rivals, row)) for row in rows
+        replace(row, on_front=row.method in unbeaten, best=_best(private, row)) for row in rows
     ]
     return Part(panel=panel, targets=targets, rows=marked)
+
+
+def _pooled(planned: Planned) -> bool:
+    return planned.mesh.method.name == "centralised"
 
 
 def _row(group: str, runs: Sequence[tuple[Planned, Run]], targets: Sequence[float]) -> Row:
@@ -126,7 +131,7 @@ def _row(group: str, runs: Sequence[tuple[Planned, Run]], targets: Sequence[floa
             mean_known(values) for values in zip(*(of.per_class for of in last), strict=True)
         ],
         curve=_curve([run for _, run in runs]),
-        pooled=planned.mesh.method.name == "centralised",
+        pooled=_pooled(planned),
         to_target={target: _to_target([run for _, run in runs], target) for target in targets},
     )
 

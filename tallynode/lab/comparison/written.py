@@ -31,7 +31,7 @@ def headings(part: Part) -> list[str]:
 
 def cells(row: Row) -> list[str]:
     """A row as a person reads it."""
-    to = [format_bytes(of.mean) if of else "–" for of in row.to_target.values()]
+    to = [format_bytes(of.mean) if of and not row.pooled else "–" for of in row.to_target.values()]
     probe = "–" if row.bits_probe is None else f"{row.bits_probe:.2f}"
     return [
         "●" if row.on_front else "",
