@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
-from tallynode import __version__, logs
+from tallynode import __version__, cli_bench, logs
 from tallynode.config import Mesh, default_mesh, load_mesh
 from tallynode.errors import EX_OK, EX_UNAVAILABLE, EX_USAGE, DataError, TallynodeError, UsageError
 from tallynode.layout import Layout
@@ -50,7 +50,7 @@ def run(argv: Sequence[str]) -> int:
         if arguments.command == "simulate":
             return _simulate(arguments, argv)
         if arguments.command == "bench":
-            return _bench(arguments, argv)
+            return cli_bench.bench(arguments, argv)
         if arguments.command == "check":
             return _check(arguments)
         if arguments.command == "export":
@@ -82,9 +82,9 @@ def _parser() -> argparse.ArgumentParser:
         "simulate", help="run every peer of a mesh on this machine", description=_SIMULATE
     )
     _simulate_options(simulate)
-    _bench_options(
+    cli_bench.options(
         commands.add_parser(
-            "bench", help="compare methods by accuracy and bytes", description=_BENCH
+            "bench", help="compare methods by accuracy and bytes", description=cli_bench.ABOUT
         )
     )
     check = commands.add_parser(
@@ -153,45 +153,6 @@ def _simulate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="N", help="instead of the file's seed")
     parser.add_argument("--broker", metavar="KIND", help="instead of the file's broker")
     _shared(parser, "--json", action="store_true", help="print summary.json to standard output")
-
-
-_BENCH = """Run methods against each other on virtual meshes with the real codecs, as a bench file
-says, and write rounds.jsonl, table.csv, bench.json, pictures and report.html. Ctrl-C stops it, the
-same command goes on. Without a file: a first picture on the built-in digits."""
-
-
-def _bench_options(parser: argparse.ArgumentParser) -> None:
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("file", nargs="?", type=Path, metavar="FILE", help="methods, data, α, seeds")
-    which.add_argument("--quick", action="store_true", help="the short bench that is built in")
-    _shared(parser, "--out", type=Path, metavar="DIR", help="default: runs/bench-<file's name>")
-    parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="runs at a time"
-    )
-    _shared(parser, "--json", action="store_true", help="print bench.json to standard output")
-
-
-def _bench(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
-    from tallynode.config_bench import bench_dir, load_bench
-
-    file = arguments.file or bench_dir() / "quick.yaml"
-    if arguments.jobs < 1:
-        raise UsageError(f"--jobs: should be 1 or more, not {arguments.jobs}")
-    of = load_bench(file)
-    from tallynode.lab.comparison.run import Options, bench  # torch: after the quick errors
-
-    options = Options(
-        file=file,
-        out=arguments.out or Path("runs") / f"bench-{of.name}",
-        jobs=arguments.jobs,
-        json_output=arguments.json,
-        command=["tallynode", *argv],
-    )
-    logs.configure(json_lines=arguments.json)
-    summary = bench(of, options)
-    if arguments.json:
-        print(json.dumps(summary, indent=2))
-    return EX_OK
 
 
 def _shared(parser: argparse.ArgumentParser, option: str, **keywords: Any) -> None:

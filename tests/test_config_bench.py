@@ -28,12 +28,12 @@ def refusal(tmp_path: Path, text: str) -> list[str]:
 
 @pytest.mark.parametrize("name", READY)
 def test_ready_benches_load_and_say_how_to_run(name: str) -> None:
-    """Each is valid, is named like its file, and says on top how to run it and why it is fair."""
+    """Each is valid, is named like its file, and says on top how to run it and what all share."""
     path = bench_dir() / f"{name}.yaml"
     assert load_bench(path).name == name
     comment = path.read_text().split("\nbench:", 1)[0]
     assert "tallynode bench" in comment
-    assert "fair" in comment
+    assert "same splits" in comment
 
 
 @pytest.mark.parametrize("name", READY)

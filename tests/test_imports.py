@@ -48,13 +48,13 @@ def imports(source: str) -> Iterator[tuple[int, str]]:
 def room_of(path: Path) -> str:
     """The room that a file of the package stands in."""
     first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    return "config" if first.startswith("config_") else first
+    return next((room for room in ("config", "cli") if first.startswith(f"{room}_")), first)
 
 
 def lies_in(name: str, place: str) -> bool:
-    """Whether a dotted name is a place or inside it; the files config_* are the room config."""
-    if place == "config":
-        name = "config" if name.split(".")[0].startswith("config_") else name
+    """Whether a dotted name is a place or inside it; config_* is config, cli_* cli."""
+    if place in ("config", "cli"):
+        name = place if name.split(".")[0].startswith(f"{place}_") else name
     return not place or name == place or name.startswith(place + ".")
 
 

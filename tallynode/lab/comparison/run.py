@@ -41,7 +41,7 @@ class Options:
     command: Sequence[str]
 
 
-def bench(of: Bench, options: Options) -> dict[str, Any]:
+def run_bench(of: Bench, options: Options) -> dict[str, Any]:
     """Run a bench to its end; what bench.json says.
 
     Raises:
