@@ -27,6 +27,7 @@ WITHIN_SEEDS = 40  # seeds in which each mutant must have been seen
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # two and a half minutes of one idle core
 def test_no_seed_breaks_an_invariant() -> None:
     """Hundreds of meshes come through their faults, and between them meet every path we know of."""
     total = campaign(range(SEEDS))
@@ -84,7 +85,7 @@ def begins_anew(begin: Callable[..., Any]) -> Callable[..., Any]:
     """Forget what was restored."""
 
     def anew(peer: Peer, now: float) -> Any:
-        peer._restored = None
+        peer._restored, peer._free = None, 1
         return begin(peer, now)
 
     return anew
