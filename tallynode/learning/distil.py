@@ -20,8 +20,8 @@ from tallynode.learning.settings import Target
 POSTERIOR_POWER = 0.3  # a tally's posterior is nearly 0 or 1, and teaches no more than its label
 
 
-class Tally(Protocol):
-    """The part of a consensus that is learnt from; n probes."""
+class Labelled(Protocol):
+    """What a round came to on n probes."""
 
     @property
     def probes(self) -> np.ndarray: ...  # (n,) int64, indices into the probe set
@@ -29,6 +29,11 @@ class Tally(Protocol):
     def labels(self) -> np.ndarray: ...  # (n,) int64
     @property
     def heard(self) -> np.ndarray: ...  # (n,) bool, the probes that have a label
+
+
+class Tally(Labelled, Protocol):
+    """The part of a consensus that is learnt from."""
+
     @property
     def confidence(self) -> np.ndarray: ...  # (n,) float32 in [0, 1]
     @property

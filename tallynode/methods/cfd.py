@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from tallynode.learning import evaluate, train
-from tallynode.learning.distil import Lesson, consensus_loss
+from tallynode.learning.distil import Lesson
 from tallynode.methods.method import Method, Metrics
 from tallynode.protocol.contents import Outcome
 from tallynode.protocol.contents.soft import SoftConsensus
@@ -53,12 +53,10 @@ class CfdMethod(Method):
             self._begin("learner", train.seed_of(seed, "weights"))
         elif self.settings.initialise == "random":
             self._begin("learner", train.seed_of(seed, index, round, "weights"))
-        net, optimiser = self._learner.net, self._learner.optimiser
         x, shares = (
             self.data.probes[torch.from_numpy(said.probes)],
             torch.from_numpy(said.posterior),
         )
         taught = Lesson(x, shares, torch.ones(len(x)))
-        net.train()
-        for batch in self._passes("distil", round, len(taught)):
-            train.step(consensus_loss(net, taught, batch), optimiser)
+        order = train.seed_of(seed, index, round, "distil")
+        self._teach(taught, order, self._learner.optimiser)

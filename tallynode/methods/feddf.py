@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tallynode.learning import evaluate, train
-from tallynode.learning.distil import Lesson, consensus_loss
+from tallynode.learning.distil import Lesson
 from tallynode.methods.fedavg import FedAvgMethod
 from tallynode.methods.method import Metrics
 from tallynode.protocol.contents import Outcome
@@ -41,10 +41,7 @@ class FedDfMethod(FedAvgMethod):
         return (total / len(outcome.models)).softmax(dim=1).float()
 
     def _distil(self, taught: Lesson, round: int) -> None:
-        net, settings = self._learner.net, self.settings
-        optimiser = torch.optim.Adam(net.parameters(), DISTIL_RATE, fused=True)
-        generator = torch.Generator().manual_seed(train.seed_of(self._seed[0], round, "distil"))
-        order = train.batches(len(taught), settings.batch_size, generator)
-        net.train()
-        for _ in range(settings.distil_epochs * -(-len(taught) // settings.batch_size)):
-            train.step(consensus_loss(net, taught, next(order)), optimiser)
+        parameters = self._learner.net.parameters()
+        optimiser = torch.optim.Adam(parameters, DISTIL_RATE, fused=True)
+        order = train.seed_of(self._seed[0], round, "distil")  # alike on every peer
+        self._teach(taught, order, optimiser)

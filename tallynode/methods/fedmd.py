@@ -43,6 +43,6 @@ class FedMdMethod(Method):
         x = self.data.probes[torch.from_numpy(said.probes)]
         scores = torch.from_numpy(said.scores)
         net.train()
-        for batch in self._passes("digest", round, len(x)):
+        for batch in self._passes(len(x), train.seed_of(*self._seed, round, "digest")):
             loss = functional.l1_loss(net(x[batch]), scores[batch])
             train.step(loss, self._learner.optimiser)

@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from tallynode.errors import DataError
 from tallynode.learning import evaluate, models, train
-from tallynode.learning.distil import Lesson, consensus_loss
+from tallynode.learning.distil import Labelled, Lesson, consensus_loss
 from tallynode.learning.samples import PeerData, Samples
 from tallynode.learning.settings import TrainSettings
 from tallynode.methods.bridge import Bridge
@@ -27,17 +26,6 @@ from tallynode.methods.merge import MergePlan
 from tallynode.protocol.contents import Outcome
 
 Pull = Callable[[nn.Module], Tensor]
-
-
-class Labelled(Protocol):
-    """What a round came to on n probes."""
-
-    @property
-    def probes(self) -> np.ndarray: ...  # (n,) int64, indices into the probe set
-    @property
-    def labels(self) -> np.ndarray: ...  # (n,) int64
-    @property
-    def heard(self) -> np.ndarray: ...  # (n,) bool, the probes that have a label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,10 +161,16 @@ class Method(ABC):
             size = self.settings.batch_size
         return train.batches(count, size, torch.Generator().manual_seed(seed))
 
-    def _passes(self, role: str, round: int, count: int) -> Iterator[Tensor]:
+    def _teach(self, taught: Lesson, seed: int, optimiser: torch.optim.Optimizer) -> None:
+        """Train the learner on a lesson alone, in an order of this seed."""
+        net = self._learner.net
+        net.train()
+        for batch in self._passes(len(taught), seed):
+            train.step(consensus_loss(net, taught, batch), optimiser)
+
+    def _passes(self, count: int, seed: int) -> Iterator[Tensor]:
         """Yield index batches that pass `count` probes `distil_epochs` times."""
         size = self.settings.batch_size
-        seed = train.seed_of(*self._seed, round, role)
         order = train.batches(count, size, torch.Generator().manual_seed(seed))
         return islice(order, self.settings.distil_epochs * -(-count // size))
 
