@@ -1,15 +1,21 @@
-"""Many virtual runs in a pool of processes, watched, and ended together by Ctrl-C."""
+"""Many virtual runs, each in a process of its own, watched, and ended together by Ctrl-C.
+
+A process a run instead of a ProcessPoolExecutor: nothing is shared, so one that is killed in the
+middle of a word leaves no lock held and no thread waiting for the rest of it.
+"""
 
 import hashlib
 import math
-import multiprocessing
 import signal
 import time
+import traceback
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerProcess
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Generic, Self, TypeVar, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
@@ -17,6 +23,7 @@ from rich.text import Text
 
 from tallynode import __version__
 from tallynode.config import Mesh
+from tallynode.errors import LocalError
 from tallynode.lab.page import format_seconds
 from tallynode.lab.processes import warm_context
 
@@ -58,25 +65,61 @@ def in_pool(
         jobs: how many are done at a time.
         console: where progress is shown.
     """
-    others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(max(1, jobs), mp_context=warm_context(), initializer=_deaf)
+    waiting = deque(sorted(todo, key=cost, reverse=True))
+    running: dict[Connection, _Running[T]] = {}
     try:
         with _Watched(todo, console) as watched:
-            running: dict[Future[T], Case] = {
-                pool.submit(work, case.mesh): case for case in sorted(todo, key=cost, reverse=True)
-            }
-            while running:
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    case = running.pop(future)
-                    take(case, future.result())
-                    watched.done(case)
-    except BaseException:  # Ctrl-C above all: nobody waits for what runs
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in set(multiprocessing.active_children()) - others:
-            process.terminate()
-        raise
-    pool.shutdown()
+            while waiting or running:
+                while waiting and len(running) < max(1, jobs):
+                    one = _Running(waiting.popleft(), work)
+                    running[one.pipe] = one
+                for pipe in wait(list(running)):
+                    one = running.pop(cast(Connection, pipe))
+                    take(one.case, one.result())
+                    watched.done(one.case)
+    finally:  # Ctrl-C above all: nobody waits for what runs
+        for one in running.values():
+            one.process.terminate()
+
+
+class _Running(Generic[T]):
+    """A case in a process, which ends with ours."""
+
+    def __init__(self, case: Case, work: Callable[[Mesh], T]) -> None:
+        context = warm_context()
+        self.case = case
+        self.pipe, theirs = context.Pipe(duplex=False)
+        self.process: ForkServerProcess = context.Process(
+            target=_work, args=(work, case.mesh, theirs), daemon=True
+        )
+        self.process.start()
+        theirs.close()
+
+    def result(self) -> T:
+        """What came out, once there is something to read; what was raised there is raised here."""
+        try:
+            found, error = self.pipe.recv()
+        except EOFError:
+            self.process.join()
+            name = " ".join(map(str, self.case.label))
+            code = self.process.exitcode
+            raise LocalError(f"{name}: its process ended with {code} and no result") from None
+        self.process.join()
+        self.pipe.close()
+        if error is not None:
+            raise error
+        return cast(T, found)
+
+
+def _work(work: Callable[[Mesh], T], mesh: Mesh, pipe: Connection) -> None:
+    """The life of such a process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal tells all; the first one decides
+    try:
+        said: tuple[T | None, Exception | None] = work(mesh), None
+    except Exception as error:  # noqa: BLE001  it is raised again where it can be handled
+        error.add_note(traceback.format_exc())
+        said = None, error
+    pipe.send(said)
 
 
 def cost(case: Case) -> float:
@@ -88,11 +131,6 @@ def cost(case: Case) -> float:
     probes = 0 if mesh.method.name in MODELS_ONLY else 3 * task.probes.count
     one = 2 * local + probes + (task.test or 300)
     return len(mesh.peers) * (rounds.count * one + 500) * STEP[task.model]
-
-
-def _deaf() -> None:
-    """Ctrl-C goes to every process of a terminal; the first one decides what it means."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class _Watched:

@@ -162,7 +162,7 @@ def test_pictures_and_page_hold_every_method(out: Path) -> None:
 
 def test_a_bench_that_is_done_runs_nothing(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same command again starts no process and comes to the same rows."""
-    monkeypatch.setattr("tallynode.lab.pool.ProcessPoolExecutor", None)
+    monkeypatch.setattr("tallynode.lab.pool._Running", None)
     before = json.loads((out / "bench.json").read_text())["parts"]
     command = ["bench", str(out / "bench.yaml"), "--out", str(out), "--json"]
     assert run(command) == EX_OK

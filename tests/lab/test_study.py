@@ -2,15 +2,17 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from tallynode.config import Mesh
+from tallynode.errors import DataError, LocalError
 from tallynode.lab import pool
 from tallynode.lab.bench import changed
-from tallynode.lab.pool import Case
-from tallynode.lab.study import study
+from tallynode.lab.pool import Case, in_pool
+from tallynode.lab.study import run_case, study
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def test_a_study_goes_on_where_it_was_stopped(
     assert result.worst <= result.accuracy == result.by_round[-1]
     assert result.copies == pytest.approx(1.0)
     assert len(result.tally) == len(small.peers)
-    monkeypatch.setattr(pool, "ProcessPoolExecutor", None)
+    monkeypatch.setattr(pool, "_Running", None)
     assert study(cases, file, jobs=1, console=console) == first
     monkeypatch.undo()
     lines = file.read_text().splitlines()
@@ -47,3 +49,24 @@ def test_a_study_goes_on_where_it_was_stopped(
     again = study(cases, file, jobs=1, console=console)
     assert again == first
     assert json.loads(file.read_text().splitlines()[-1])["accuracy"] == first["b",][0].accuracy
+
+
+def test_a_run_whose_process_dies_is_named(small: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the kernel ran out of memory: nobody waits for a result that cannot come."""
+    start = pool._Running.__init__
+
+    def start_and_kill(one: pool._Running[object], *of: Any) -> None:
+        start(one, *of)
+        one.process.kill()
+
+    monkeypatch.setattr(pool._Running, "__init__", start_and_kill)
+    case = Case(label=("digits", 4), mesh=small)
+    with pytest.raises(LocalError, match="digits 4: its process ended with -9"):
+        in_pool([case, case], run_case, lambda *_: None, jobs=2, console=Console(quiet=True))
+
+
+def test_what_a_run_raises_is_raised_here(small: Mesh) -> None:
+    """The mesh asks for more images than there are: the same error as without a pool."""
+    case = Case(label=("many",), mesh=changed(small, {"task": {"partition": {"per_peer": 900}}}))
+    with pytest.raises(DataError, match="digits has"):
+        in_pool([case], run_case, lambda *_: None, jobs=1, console=Console(quiet=True))
