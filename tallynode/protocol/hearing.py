@@ -282,6 +282,13 @@ class Hearing:
         """Read origins that stayed silent at every neighbour again."""
         return _subscribe(self.gossip.graft(origins))
 
+    def look_around(self) -> list[ef.Effect]:
+        """Read at every neighbour whoever is to be compared, or came by a detour, this time."""
+        origins = self.vouching.audited(self.round)
+        if self._settings.hops < len(self._settings.voters):  # else any way is short enough
+            origins += self.gossip.detour(self.round)
+        return self.graft(origins)
+
 
 def _subscribe(reading: Mapping[str, tuple[str, ...]]) -> list[ef.Effect]:
     return [
