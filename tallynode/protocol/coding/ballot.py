@@ -127,7 +127,10 @@ def decode(
     reference = _cut(reference, wanted)
     if reference.hash(classes) != wanted.hash:
         raise MissingReference("refers to other ballots than the ones known here")
-    return _bounded(data[wanted.name_bytes :], count, classes, reference)
+    try:
+        return _bounded(data[wanted.name_bytes :], count, classes, reference)
+    except DecodeError as error:  # damaged; or, once in 4,096 times, the wrong ballots fit the name
+        raise MissingReference(f"says nothing against the ballots known here: {error}") from error
 
 
 def _bounded(data: bytes, count: int, classes: int, reference: Reference | None) -> np.ndarray:

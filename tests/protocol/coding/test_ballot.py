@@ -245,6 +245,25 @@ def test_another_reference_is_noticed() -> None:
             ballot.decode(coding, data, 200, 10, other)
 
 
+def test_a_wrong_reference_of_the_right_name_is_no_damage() -> None:
+    """Once in 4,096 times other ballots fit the name: what makes no sense then is asked for."""
+    *history, votes = stream(3, probes=40, classes=10, rounds=4, change=0.2)
+    coding, data = ballot.encode(votes, 10, Reference(history=tuple(history)))
+    name = Reference(history=tuple(history)).hash(10)
+    draw = np.random.default_rng(0)
+    others = (tuple(draw.integers(0, 10, (3, 40))) for _ in range(100_000))
+    twins = [other for other in others if Reference(history=other).hash(10) == name]
+    assert len(twins) > 9
+    refused = 0
+    for twin in twins:
+        try:
+            ballot.decode(coding, data, 40, 10, Reference(history=twin))
+        except MissingReference:
+            refused += 1
+    assert refused
+    assert (ballot.decode(coding, data, 40, 10, Reference(history=tuple(history))) == votes).all()
+
+
 @pytest.mark.parametrize(
     ("coding", "data"),
     [
