@@ -10,9 +10,10 @@ import signal
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.context import ForkServerProcess
 from types import TracebackType
 from typing import Generic, Self, TypeVar, cast
@@ -68,18 +69,31 @@ def in_pool(
     waiting = deque(sorted(todo, key=cost, reverse=True))
     running: dict[Connection, _Running[T]] = {}
     try:
-        with _Watched(todo, console) as watched:
+        with _Watched(todo, console) as watched, _interrupts() as interrupted:
             while waiting or running:
                 while waiting and len(running) < max(1, jobs):
                     one = _Running(waiting.popleft(), work)
                     running[one.pipe] = one
-                for pipe in wait(list(running)):
+                for pipe in wait([*running, interrupted]):
+                    if pipe is interrupted:
+                        raise KeyboardInterrupt
                     one = running.pop(cast(Connection, pipe))
                     take(one.case, one.result())
                     watched.done(one.case)
     finally:  # Ctrl-C above all: nobody waits for what runs
         for one in running.values():
             one.process.terminate()
+
+
+@contextmanager
+def _interrupts() -> Iterator[Connection]:
+    """Where there is something to read after Ctrl-C, which so breaks into nothing half done."""
+    ours, theirs = Pipe(duplex=False)
+    before = signal.signal(signal.SIGINT, lambda *_: theirs.send(None))
+    try:
+        yield ours
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _Running(Generic[T]):
