@@ -1,4 +1,7 @@
-"""What a peer writes for people: a line of rounds.jsonl a round, and outcome.json at the end."""
+"""What a peer writes for people: a line of rounds.jsonl a round, and outcome.json at the end.
+
+A daemon goes on for years: a file that is full becomes rounds.jsonl.1, in place of an earlier one.
+"""
 
 import asyncio
 import errno
@@ -15,6 +18,7 @@ from tallynode.edge.storage import atomic_write
 
 MIB = 1 << 20
 LINE_MAX = 64 << 10  # bytes; a record is about a kilobyte
+FILE_MAX = 32 * MIB  # of records; twice that is the most that they take of an SD card
 
 
 class Journal:
@@ -23,11 +27,13 @@ class Journal:
     Args:
         peer: its name.
         folder: where to write.
+        file_max: bytes of records in a file.
     """
 
-    def __init__(self, peer: str, folder: Path) -> None:
+    def __init__(self, peer: str, folder: Path, file_max: int = FILE_MAX) -> None:
         self._peer = peer
         self._folder = folder
+        self._file_max = file_max
         self._began = time.monotonic()
         self._linked_s: float | None = None
         self._self = psutil.Process()
@@ -51,7 +57,10 @@ class Journal:
             "rss_mib": self._self.memory_info().rss / MIB,
             "tasks": len(asyncio.all_tasks()),
         }
-        _append_line(self._folder / "rounds.jsonl", json.dumps(record).encode() + b"\n")
+        file, line = self._folder / "rounds.jsonl", json.dumps(record).encode() + b"\n"
+        if file.exists() and file.stat().st_size + len(line) > self._file_max:
+            file.replace(earlier(file))
+        _append_line(file, line)
 
     def outcome(self, ended: str, counters: Mapping[str, object], wire: Traffic) -> None:
         """Say how this life ended, with the bytes of all of it."""
@@ -64,6 +73,11 @@ class Journal:
             "wire_bytes": _wire(wire),
         }
         atomic_write(self._folder / "outcome.json", json.dumps(outcome).encode())
+
+
+def earlier(file: Path) -> Path:
+    """Where the records went that stood in a file before it was full."""
+    return file.with_name(f"{file.name}.1")
 
 
 def _append_line(path: Path, line: bytes) -> None:

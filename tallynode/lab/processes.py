@@ -19,6 +19,7 @@ import psutil
 
 from tallynode import logs
 from tallynode.config import Mesh
+from tallynode.edge.journal import earlier
 from tallynode.errors import EX_OK, EX_SOFTWARE, TallynodeError
 
 STOP_WITHIN_S = 15.0  # seconds a peer has to end after SIGTERM before it is killed
@@ -97,13 +98,20 @@ class ProcessMesh:
             path = peer_folder(self._run_dir, name) / "rounds.jsonl"
             if not path.exists():
                 continue
-            with path.open("rb") as lines:
-                lines.seek(self._offsets.get(name, 0))
-                data = lines.read()
-            whole = data.rfind(b"\n") + 1  # a line that is still being written waits
-            self._offsets[name] = self._offsets.get(name, 0) + whole
-            records += [json.loads(line) for line in data[:whole].splitlines()]
+            if path.stat().st_size < self._offsets.get(name, 0):  # it was full
+                records += self._read(name, earlier(path))
+                self._offsets[name] = 0
+            records += self._read(name, path)
         return records
+
+    def _read(self, name: str, path: Path) -> list[dict[str, Any]]:
+        """The whole lines of a peer's file behind those that were read."""
+        with path.open("rb") as lines:
+            lines.seek(self._offsets.get(name, 0))
+            data = lines.read()
+        whole = data.rfind(b"\n") + 1  # a line that is still being written waits
+        self._offsets[name] = self._offsets.get(name, 0) + whole
+        return [json.loads(line) for line in data[:whole].splitlines()]
 
     def outcome(self, name: str) -> Mapping[str, Any]:
         """What a peer wrote when it ended; empty if it did not come to that."""

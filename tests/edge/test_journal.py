@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tallynode.edge.journal import Journal
+from tallynode.config import default_mesh
+from tallynode.edge.journal import Journal, earlier
 from tallynode.edge.meter import Traffic
+from tallynode.lab.processes import ProcessMesh, peer_folder
 
 NOTHING = Traffic(0, 0, "none")
 
@@ -64,3 +66,23 @@ async def test_a_torn_last_line_is_cut_off(file: Path) -> None:
     tear(file)
     journal.round({"round": 2}, NOTHING)
     assert rounds(file) == [1, 2]
+
+
+async def test_a_full_file_is_kept_once_and_read_to_its_end(tmp_path: Path) -> None:
+    """A daemon's records stay below twice the limit, and a simulation that follows loses none."""
+    mesh = ProcessMesh(default_mesh(), tmp_path)
+    name = default_mesh().names[0]
+    mesh._processes[name] = None  # type: ignore[assignment]  # as if it ran
+    file = peer_folder(tmp_path, name) / "rounds.jsonl"
+    journal = Journal(name, file.parent, file_max=2000)
+    journal.open()
+    seen = []
+    for round_ in range(1, 31):
+        journal.round({"round": round_}, NOTHING)
+        assert file.stat().st_size <= 2000
+        if round_ % 3 == 0:
+            seen += [record["round"] for record in mesh.new_records()]
+    assert seen == list(range(1, 31))
+    kept = [*rounds(earlier(file)), *rounds(file)]
+    assert kept == list(range(kept[0], 31))
+    assert 5 < len(kept) < 30
