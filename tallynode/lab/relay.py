@@ -126,7 +126,7 @@ async def relay_forgeries(folder: Path) -> list[Heard]:
     watched = Watched(folder, [start_peer(folder, file, name) for name in "ab"])
     try:
         settings = assemble.parts(load_mesh(file), "c").settings
-        relay = Relay(outbox, watched, replace(settings, reach={"m": ("a", "b", "m")}))
+        relay = Relay(outbox, watched, replace(settings, reach={"m": {"m": 1, "a": 2, "b": 2}}))
         relay.signers = {name: DeviceSigner(admission) for name, admission in admissions.items()}
         await outbox.start()
         await _introduce(relay)

@@ -6,10 +6,6 @@ current ballot makes us stop reading that origin there, so in steady state each 
 peer once (Plumtree: Leitão, Pereira & Rodrigues, "Epidemic Broadcast Trees", 2007). An origin whose
 ballot is overdue, or that was read over a lost link, is read at every linked neighbour again until
 a new ballot of it comes: what those neighbours still retain of older rounds prunes nothing.
-
-Where ballots travel few hops, a detour is a dead end for others: a ballot that has come as far as
-it may is not passed on. After a link was lost the first copy may come by one for ever, so origins
-whose ballots came with more hops left before are read everywhere again, one a round in turn.
 """
 
 from collections.abc import Iterable, Mapping
@@ -29,17 +25,16 @@ class Gossip:
 
     Args:
         me: this peer, whose own ballots are never read back.
-        reach: for each neighbour the origins that can come through it.
+        reach: for each neighbour the origins that can come through it, and from how far.
     """
 
-    def __init__(self, me: str, reach: Mapping[str, tuple[str, ...]]) -> None:
+    def __init__(self, me: str, reach: Mapping[str, Mapping[str, int]]) -> None:
         self._me = me
         self._reach = reach
         self._linked: set[str] = set()
         self._sources: dict[str, set[str]] = {}  # origin -> linked neighbours where it is read
         self._first: dict[str, tuple[int, Seen]] = {}  # origin -> (round, its first copy)
         self._sought: set[str] = set()  # origins read everywhere until a new ballot comes
-        self._best: dict[str, int] = {}  # origin -> the most hops that a copy had left
 
     @property
     def linked(self) -> frozenset[str]:
@@ -84,7 +79,6 @@ class Gossip:
         if known is None or known[0] < round_:
             self._first[origin] = (round_, seen)
             self._sought.discard(origin)
-            self._best[origin] = max(self._best.get(origin, 0), seen.hops_left)
 
     def prune(self, origin: str, round_: int, again: Seen) -> str | None:
         """A further copy came: the neighbour at which to stop reading this origin, if any.
@@ -104,14 +98,8 @@ class Gossip:
         ):
             worse = first
             self._first[origin] = (round_, again)
-            self._best[origin] = max(self._best[origin], again.hops_left)
         sources = self._sources.get(origin, set())
         if worse.neighbour not in sources or len(sources) < 2:
             return None
         sources.discard(worse.neighbour)
         return worse.neighbour
-
-    def detour(self, round_: int) -> list[str]:
-        """The origin whose turn it is, of those that come with fewer hops left than they did."""
-        longer = [o for o, (_, by) in sorted(self._first.items()) if by.hops_left < self._best[o]]
-        return [longer[round_ % len(longer)]] if longer else []

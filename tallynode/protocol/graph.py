@@ -146,11 +146,13 @@ def is_connected(names: Sequence[str], edges: Edges) -> bool:
 
 def reach(
     name: str, neighbours: Mapping[str, Iterable[str]], hops: int
-) -> dict[str, tuple[str, ...]]:
-    """For each neighbour of `name`, the origins whose ballots can come through it."""
+) -> dict[str, dict[str, int]]:
+    """For each neighbour of `name`, the origins that can come through it, and from how far."""
     return {
-        via: tuple(
-            sorted(o for o, far in distances(via, neighbours, without=name).items() if far < hops)
-        )
+        via: {
+            origin: far + 1
+            for origin, far in sorted(distances(via, neighbours, without=name).items())
+            if far < hops
+        }
         for via in neighbours[name]
     }

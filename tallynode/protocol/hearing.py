@@ -216,9 +216,8 @@ class Hearing:
         self.gossip.first(origin, round_, Seen(sender, ballot.hops_left))
         self.lags.heard(round_, now)
         self.catching_up.done(origin, round_)
-        if not (newest and ballot.hops_left):
-            return []
-        return [self.publish(origin, round_, ballot.hops_left - 1, held)]
+        left = self._settings.hops_left(origin)
+        return [self.publish(origin, round_, left - 1, held)] if newest and left else []
 
     # -- ballots that refer to others which are not here ------------------------------------------
 
@@ -281,13 +280,6 @@ class Hearing:
     def graft(self, origins: Iterable[str]) -> list[ef.Effect]:
         """Read origins that stayed silent at every neighbour again."""
         return _subscribe(self.gossip.graft(origins))
-
-    def look_around(self) -> list[ef.Effect]:
-        """Read at every neighbour whoever is to be compared, or came by a detour, this time."""
-        origins = self.vouching.audited(self.round)
-        if self._settings.hops < len(self._settings.voters):  # else any way is short enough
-            origins += self.gossip.detour(self.round)
-        return self.graft(origins)
 
 
 def _subscribe(reading: Mapping[str, tuple[str, ...]]) -> list[ef.Effect]:

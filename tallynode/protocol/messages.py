@@ -56,7 +56,7 @@ class Ballot:
 
     origin: str
     round: int
-    hops_left: int  # edges that it may still travel
+    hops_left: int  # edges that it may still travel, by the graph, from whoever says so
     coding: Coding
     body: bytes
     signature: bytes = b""  # the origin's, where peers are pinned and ballots travel

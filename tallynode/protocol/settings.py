@@ -73,12 +73,12 @@ class PeerSettings:
     """One peer's view of its mesh.
 
     `reach` maps each graph neighbour to the origins whose ballots can come through it within
-    `hops` edges; its keys are the neighbours.
+    `hops` edges, and to how many edges that is; its keys are the neighbours.
     """
 
     mesh: str  # its name, and its epoch where that is not the first
     name: str
-    reach: Mapping[str, tuple[str, ...]]
+    reach: Mapping[str, Mapping[str, int]]
     hops: int  # edges a ballot travels, at least 1
     classes: int
     probes: int  # public probes in all
@@ -162,6 +162,15 @@ class PeerSettings:
     def neighbours(self) -> tuple[str, ...]:
         """The peers that this one connects to."""
         return tuple(self.reach)
+
+    def hops_left(self, origin: str) -> int:
+        """How much further ballots of an origin may travel from here; 0: no further.
+
+        That is a matter of the graph and not of the way that a ballot has come: where links are
+        broken it may have come by a detour, and others need it all the more.
+        """
+        far = [by[origin] for by in self.reach.values() if origin in by]
+        return self.hops - min(far, default=self.hops)
 
     @property
     def voters(self) -> frozenset[str]:

@@ -106,7 +106,7 @@ def test_a_hub_and_its_leaves_learn_from_the_other_side_alone() -> None:
     """The hub from the mean of its leaves, a leaf from the hub, each in the other's bits."""
     fields = {"bits": 8, "bits_down": 1}
     leaf, _ = made("cfd", **fields, hub="b")
-    hub, _ = made("cfd", **fields, hub="a", reach={"b": ("b",), "c": ("c",)})
+    hub, _ = made("cfd", **fields, hub="a", reach={"b": {"b": 1}, "c": {"c": 1}})
     up = [quantise(soft(seed), 8) for seed in (1, 2)]
     down = quantise(soft(3), 1)
     from_leaf, from_hub = leaf.encode(1, soft(1)), hub.encode(1, soft(3))

@@ -27,7 +27,7 @@ MakeSettings = Callable[..., Any]
 @pytest.fixture
 def manners(peer_settings: MakeSettings) -> Manners:
     """Of peer a, whose neighbour b may pass c on: 12 probes of 3 classes."""
-    return Manners(peer_settings(reach={"b": ("b", "c")}, hops=2))
+    return Manners(peer_settings(reach={"b": {"b": 1, "c": 2}}, hops=2))
 
 
 def shuns(manners: Manners, now: float) -> list[float]:
@@ -78,7 +78,7 @@ def test_each_class_has_a_rate(manners: Manners, kind: str) -> None:
 
 def test_one_neighbours_flood_costs_no_other_its_say(peer_settings: MakeSettings) -> None:
     """Buckets are by identity."""
-    manners = Manners(peer_settings(reach={"b": ("b",), "c": ("c",)}))
+    manners = Manners(peer_settings(reach={"b": {"b": 1}, "c": {"c": 1}}))
     for _ in range(int(BOUNDS["v"].burst)):
         manners.admit("b", "v/b", 10, 0.0)
     with pytest.raises(RemoteError, match="a second"):

@@ -167,7 +167,7 @@ def test_a_peer_left_behind_closes_its_round_and_follows(
     peer_settings: Callable[..., Any],
 ) -> None:
     """When two others are two rounds ahead, an open round is not waited for any longer."""
-    peer = Peer(peer_settings(reach={n: (n,) for n in "bcd"}))
+    peer = Peer(peer_settings(reach={n: {n: 1} for n in "bcd"}))
     votes = np.zeros(12, dtype=np.int64)
 
     def hear(origin: str, round_: int) -> list[ef.Effect]:

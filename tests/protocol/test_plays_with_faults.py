@@ -101,7 +101,7 @@ def test_an_origin_missing_at_the_close_is_read_everywhere(
     peer_settings: Callable[..., Any],
 ) -> None:
     """When the round closes before anything was overdue, the silent are looked for at its close."""
-    reach = {"b": ("b", "d"), "c": ("c", "d")}
+    reach = {"b": {"b": 1, "d": 2}, "c": {"c": 1, "d": 2}}
     rounds = RoundSettings(deadline_min_s=0.0, quorum=0.5)
     peer = Peer(peer_settings(reach=reach, hops=2, rounds=rounds))
     votes = np.zeros(12, dtype=np.int64)

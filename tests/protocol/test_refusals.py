@@ -22,7 +22,7 @@ MakeSettings = Callable[..., Any]
 @pytest.fixture
 def peer(peer_settings: MakeSettings) -> Peer:
     """Peer a, linked to b, in round 1, with c beyond b."""
-    made = Peer(peer_settings(reach={"b": ("b", "c")}, hops=2))
+    made = Peer(peer_settings(reach={"b": {"b": 1, "c": 2}}, hops=3))
     made.step(ev.Started(), 0.0)
     made.step(ev.LinkUp(neighbour="b"), 0.0)
     return made
@@ -97,7 +97,7 @@ def test_each_is_refused_counted_and_said_once(
 
 def test_a_second_ballot_for_a_round_is_refused_and_the_first_kept(peer: Peer) -> None:
     """Equivocation changes nothing, and the one who cast both is named."""
-    assert hear(peer, ballot()) == []
+    assert len(hear(peer, ballot())) == 1, "it is passed on"
     (log,) = hear(peer, ballot(body=packed.encode(ZEROS + 1, 3)))
     assert isinstance(log, ef.Log)
     assert log.fields["peer"] == "c"
@@ -147,7 +147,7 @@ def test_garbage_that_varies_cannot_fill_the_log(peer: Peer) -> None:
 
 def test_a_ballot_too_old_to_use_is_passed_on_once(peer_settings: MakeSettings) -> None:
     """It shows that its origin lives, and others may need it; an overtaken one is a duplicate."""
-    peer = Peer(peer_settings(reach={"b": ("b", "c")}, hops=2))
+    peer = Peer(peer_settings(reach={"b": {"b": 1, "c": 2}}, hops=3))
     peer.hearing.round = 10
 
     def hear_now(data: bytes) -> list[ef.Effect]:
@@ -163,15 +163,19 @@ def test_a_ballot_too_old_to_use_is_passed_on_once(peer_settings: MakeSettings) 
     assert peer.hearing.box.usable(10) == ({}, 0)
 
 
-def test_the_relayed_copy_has_one_hop_less(peer: Peer) -> None:
-    """A ballot travels on with one edge less, and not at all when none is left or it is not new."""
-    (relay,) = hear(peer, ballot(round=2, hops_left=1))
-    assert isinstance(relay, ef.Publish)
-    assert relay.topic == "v/c"
-    assert relay.data == ballot(round=2, hops_left=0)
-    assert peer.counters.relayed == peer.counters.ballot == len(relay.data)
+def test_the_graph_says_how_far_a_ballot_travels(peer: Peer, peer_settings: MakeSettings) -> None:
+    """Not the way by which it came; nor does it travel when it is not new, or at the rim."""
+    for round_, by_a_detour in ((2, 1), (3, 0)):
+        (relay,) = hear(peer, ballot(round=round_, hops_left=by_a_detour))
+        assert isinstance(relay, ef.Publish)
+        assert relay.topic == "v/c"
+        assert relay.data == ballot(round=round_, hops_left=0)
+    assert peer.counters.relayed == peer.counters.ballot == 2 * len(relay.data)
     assert hear(peer, ballot(round=1, hops_left=1)) == [], "the retained one is newer"
-    assert hear(peer, ballot(round=3, hops_left=0)) == []
+    rim = Peer(peer_settings(reach={"b": {"b": 1, "c": 2}}, hops=2))
+    rim.step(ev.LinkUp(neighbour="b"), 0.0)
+    assert hear(rim, ballot(round=2, hops_left=1)) == []
+    assert rim.hearing.box.get("c", 2) is not None
 
 
 def test_the_levels_of_a_lost_link(peer: Peer) -> None:

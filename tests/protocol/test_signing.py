@@ -54,7 +54,7 @@ def signed(
 @pytest.fixture
 def peer() -> Peer:
     """Peer a of the line a - b - c, in round 1; it has c's key from b."""
-    made = Peer(settings_for("a", NEIGHBOURS, 2, RoundSettings()), signer=PaperSigner("a"))
+    made = Peer(settings_for("a", NEIGHBOURS, 3, RoundSettings()), signer=PaperSigner("a"))
     made.step(ev.Started(), 0.0)
     made.step(ev.LinkUp(neighbour="b"), 0.0)
     for origin in "bc":
@@ -256,7 +256,7 @@ def test_two_ballots_are_a_proof_if_and_only_if_they_differ_in_one_round(
     one: list[int], other: list[int], r: int, s: int
 ) -> None:
     """Whatever is voted: the proof that comes out convinces another peer, and nothing else does."""
-    made = Peer(settings_for("a", NEIGHBOURS, 2, RoundSettings()), signer=PaperSigner("a"))
+    made = Peer(settings_for("a", NEIGHBOURS, 3, RoundSettings()), signer=PaperSigner("a"))
     key = Key(origin="c", public_key=key_of("c"))
     hear(made, wire.encode_key(key, "play"), "k/c")
     hear(made, signed(np.array(one), round_=r))

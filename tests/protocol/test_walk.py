@@ -214,7 +214,7 @@ def test_whatever_happens_the_invariants_hold(
 ) -> None:
     """No order of events raises, turns a round back, or casts two ballots for one round."""
     rounds = RoundSettings(count=count, staleness=staleness, deadline_max_s=30.0)
-    reach = {"b": ("b", "d"), "c": ("c", "d")}
+    reach = {"b": {"b": 1, "d": 2}, "c": {"c": 1, "d": 2}}
     one = Walk(peer_settings(reach=reach, hops=3, per_round=per_round, rounds=rounds))
     for step in walk:
         one.happen(*step)

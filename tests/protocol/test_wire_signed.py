@@ -51,7 +51,7 @@ def signatures(vector: dict[str, Any], name: str) -> Signatures:
     settings = PeerSettings(
         mesh=vector["mesh"],
         name=name,
-        reach={"x": ("x",)},
+        reach={"x": {"x": 1}},
         hops=2,
         classes=vector["classes"],
         probes=12,

@@ -1,6 +1,7 @@
 """One seed from its plan to its verdict: a phase with faults, then one in which all must heal."""
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tallynode.errors import LocalError
@@ -11,6 +12,7 @@ from tallynode.lab.faults.mesh import FaultyMesh
 from tallynode.lab.faults.plan import Plan, plan_of
 from tallynode.lab.faults.trace import Say, Trace
 from tallynode.protocol import graph
+from tallynode.protocol.settings import PeerSettings
 
 SETTLING = 12  # rounds after the healing in which links and reading lists may still settle
 SETTLED = 3  # rounds in a row in which everyone must hear everyone
@@ -104,11 +106,12 @@ def _check_all_meet(mesh: FaultyMesh, plan: Plan, alive: list[str]) -> None:
     start = max(peer.round for n in alive if (peer := mesh.machines[n].peer))
     edges = graph.of_pairs(wire for wire in mesh.wires if mesh.reachable(wire))
     neighbours = graph.adjacency(alive, edges)
-    watch = {}
-    for name in alive:
-        hops = mesh.machines[name].settings.hops
-        reach = sum(far <= hops for far in graph.distances(name, neighbours).values())
-        watch[name] = _Whole(mesh.machines[name], reach)
+    views = {name: mesh.machines[name].settings for name in alive}
+    heard = {origin: _heard_by(origin, views, neighbours) for origin in alive}
+    watch = {
+        name: _Whole(mesh.machines[name], sum(name in by for by in heard.values()))
+        for name in alive
+    }
     within = _patience_s(plan, settling)
     mesh.run(
         mesh.clock.now + within,
@@ -120,6 +123,20 @@ def _check_all_meet(mesh: FaultyMesh, plan: Plan, alive: list[str]) -> None:
     broken = [f"{name} {w.last}, in reach {w.reach}" for name, w in watch.items() if not w.whole()]
     if broken:
         raise Violation(f"{settling} rounds after the last fault: {'; '.join(broken)}")
+
+
+def _heard_by(
+    origin: str, views: Mapping[str, PeerSettings], neighbours: Mapping[str, Iterable[str]]
+) -> set[str]:
+    """Who hears an origin: along links that are there, through those that pass it on."""
+    found, fresh = {origin}, [origin]
+    while fresh:
+        here = fresh.pop()
+        if here == origin or views[here].hops_left(origin):
+            new = {n for n in neighbours[here] if origin in views[n].voters} - found
+            found |= new
+            fresh += new
+    return found
 
 
 class _Whole:

@@ -21,7 +21,6 @@ def sizes(peer: Peer, voters: int) -> Iterator[tuple[str, int, int]]:
     yield "places an origin is read", max(map(len, gossip._sources.values()), default=0), neighbours
     yield "first copies", len(gossip._first), voters
     yield "origins sought", len(gossip._sought), voters
-    yield "best copies", len(gossip._best), voters
     yield "ballots that wait", len(late._waiting), voters
     yield "ballots that came early", len(late._early), voters
     yield "neighbours asked", max(map(len, late._asked.values()), default=0), neighbours
