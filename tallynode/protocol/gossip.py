@@ -9,15 +9,6 @@ a new ballot of it comes: what those neighbours still retain of older rounds pru
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """The first copy of a ballot."""
-
-    neighbour: str
-    hops_left: int
 
 
 class Gossip:
@@ -33,7 +24,7 @@ class Gossip:
         self._reach = reach
         self._linked: set[str] = set()
         self._sources: dict[str, set[str]] = {}  # origin -> linked neighbours where it is read
-        self._first: dict[str, tuple[int, Seen]] = {}  # origin -> (round, its first copy)
+        self._first: dict[str, tuple[int, str]] = {}  # origin -> (round, whose copy was the first)
         self._sought: set[str] = set()  # origins read everywhere until a new ballot comes
 
     @property
@@ -57,7 +48,7 @@ class Gossip:
             if neighbour in sources:
                 sources.discard(neighbour)
                 known = self._first.get(origin)  # others that are read may have sent it nothing
-                if not sources or (known and known[1].neighbour == neighbour):
+                if not sources or (known and known[1] == neighbour):
                     orphans.append(origin)
         return self.graft(orphans)
 
@@ -73,33 +64,30 @@ class Gossip:
                     new.setdefault(neighbour, []).append(origin)
         return {neighbour: tuple(found) for neighbour, found in new.items()}
 
-    def first(self, origin: str, round_: int, seen: Seen) -> None:
+    def first(self, origin: str, round_: int, neighbour: str) -> None:
         """Note from whom the first copy of a ballot came."""
         known = self._first.get(origin)
         if known is None or known[0] < round_:
-            self._first[origin] = (round_, seen)
+            self._first[origin] = (round_, neighbour)
             self._sought.discard(origin)
 
-    def prune(self, origin: str, round_: int, again: Seen) -> str | None:
+    def prune(self, origin: str, round_: int, again: str) -> str | None:
         """A further copy came: the neighbour at which to stop reading this origin, if any.
 
-        The better of both is kept: the origin itself, then the copy that may travel further, then
-        the one that came first. Copies of older rounds prove nothing and prune nothing.
+        The origin itself is kept, else whoever was first: a later copy may be our own, come back.
+        Copies of older rounds prove nothing and prune nothing.
         """
         known = self._first.get(origin)
-        if known is None or known[0] != round_ or known[1].neighbour == again.neighbour:
+        if known is None or known[0] != round_ or known[1] == again:
             return None
         if origin in self._sought:
             return None
-        first = known[1]
         worse = again
-        if again.neighbour == origin or (
-            first.neighbour != origin and again.hops_left > first.hops_left
-        ):
-            worse = first
+        if again == origin:
+            worse = known[1]
             self._first[origin] = (round_, again)
         sources = self._sources.get(origin, set())
-        if worse.neighbour not in sources or len(sources) < 2:
+        if worse not in sources or len(sources) < 2:
             return None
-        sources.discard(worse.neighbour)
-        return worse.neighbour
+        sources.discard(worse)
+        return worse

@@ -147,12 +147,13 @@ def is_connected(names: Sequence[str], edges: Edges) -> bool:
 def reach(
     name: str, neighbours: Mapping[str, Iterable[str]], hops: int
 ) -> dict[str, dict[str, int]]:
-    """For each neighbour of `name`, the origins that can come through it, and from how far."""
-    return {
-        via: {
-            origin: far + 1
-            for origin, far in sorted(distances(via, neighbours, without=name).items())
-            if far < hops
-        }
-        for via in neighbours[name]
-    }
+    """For each neighbour of `name`, the origins that can come through it, and from how far.
+
+    That is, those that it can hear by ways that avoid `name`, long ones in place of broken ones
+    included, and that are near enough to it for it to pass them on.
+    """
+    found = {}
+    for via in neighbours[name]:
+        far, around = distances(via, neighbours), distances(via, neighbours, without=name)
+        found[via] = {o: far[o] + 1 for o in sorted(around) if far[o] < hops}
+    return found

@@ -20,7 +20,7 @@ from tallynode.protocol.coding.ballot import Coding, MissingReference
 from tallynode.protocol.contents import contents_of
 from tallynode.protocol.counters import Counters
 from tallynode.protocol.deltas import Deltas
-from tallynode.protocol.gossip import Gossip, Seen
+from tallynode.protocol.gossip import Gossip
 from tallynode.protocol.greetings import Greetings
 from tallynode.protocol.manners import Manners
 from tallynode.protocol.members import Members
@@ -162,7 +162,7 @@ class Hearing:
         too_old = round_ < self.round - self._settings.rounds.staleness
         if known or (too_old and not newest):
             self.counters.received_duplicate += size
-            surplus = self.gossip.prune(origin, round_, Seen(sender, ballot.hops_left))
+            surplus = self.gossip.prune(origin, round_, sender)
             topics = (wire.ballot_topic(origin),)
             return [ef.Unsubscribe(neighbour=surplus, topics=topics)] if surplus else []
         try:
@@ -213,7 +213,7 @@ class Hearing:
         newest = round_ > self.members.table[origin].latest
         self.box.put(origin, round_, held)
         self.members.heard(origin, round_)
-        self.gossip.first(origin, round_, Seen(sender, ballot.hops_left))
+        self.gossip.first(origin, round_, sender)
         self.lags.heard(round_, now)
         self.catching_up.done(origin, round_)
         left = self._settings.hops_left(origin)
