@@ -26,6 +26,7 @@ from tallynode.protocol.settings import PeerSettings
 from tallynode.protocol.signing import Signer
 
 BEHIND_ROUNDS = 2  # rounds that the others may be ahead before a round is left open no longer
+AWAY_ROUNDS = 8  # rounds behind from which this peer was away, and did not only train for longer
 
 
 class Peer:
@@ -162,7 +163,7 @@ class Peer:
 
     def _train(self, round_: int, now: float) -> list[ef.Effect]:
         ahead = self._ahead(now)
-        if ahead >= round_ + BEHIND_ROUNDS:  # long away: train with them, vote with them
+        if ahead >= round_ + AWAY_ROUNDS:  # train with them, vote with them; else they leap in turn
             ahead = min(ahead + 1, self._last_round())
         free = min(self.hearing.voted + 1, self._last_round())
         self.hearing.round = max(round_, ahead, free)
@@ -255,9 +256,7 @@ class Peer:
             "gather_s": now - self._voted,
         }
         self.phase = turn(self.phase, Turn.CLOSED)
-        kept = max(
-            self.settings.rounds.staleness, DEPTH_MAX + 1
-        )  # to tally late ones, and to decode
+        kept = max(self.settings.rounds.staleness, DEPTH_MAX + 1)  # to tally late ones, to decode
         self.hearing.box.forget_before(self.round - kept)
         logs: list[ef.Effect] = []
         if (outcome is None) != self._alone:
@@ -272,9 +271,10 @@ class Peer:
     def _learned(self, event: ev.Learned, now: float) -> list[ef.Effect]:
         if self.phase is not Phase.LEARNING or event.round != self.round:
             raise LocalError(f"learned round {event.round} in round {self.round}")
+        resumed = self._restored is not None and self._restored.round == self.round
         fields = {
             "round": self.round,
-            "resumed": self._restored is not None and self._restored.round == self.round,
+            "resumed": resumed,
             "round_s": now - self._round_started,
             "neighbours_linked": len(self.linked),
             "left_out": self.hearing.signatures.left_out,
@@ -287,6 +287,8 @@ class Peer:
         following = max(self.round + 1, self._free)
         if following <= self._last_round():
             self.phase = turn(self.phase, Turn.NEXT)
+            if resumed:  # others may hold ballots behind it that our disk has lost: begin anew
+                self.hearing.box.forget(self.settings.name)
             return [*report, *self._train(following, now)]
         self.phase = turn(self.phase, Turn.LAST)
         self._done = now
