@@ -31,6 +31,9 @@ settings.register_profile("tallynode", deadline=None)  # machines are shared: no
 settings.load_profile("tallynode")
 
 
+Votes = Callable[[int, int, np.ndarray], np.ndarray]  # of peer number, round, probes
+
+
 def settings_for(
     name: str,
     neighbours: Mapping[str, Sequence[str]],
@@ -116,6 +119,7 @@ class Play:
         for name in self.names:
             own = {**chosen.get("*", {}), **chosen.get(name, {})}
             self.settings[name] = settings_for(name, self.neighbours, travel, rounds, **own)
+        self.votes: Votes = lambda index, _, probes: vote_of(index, probes)
         self.now = 0.0
         self.peers: dict[str, Peer] = {}
         self.pinned = pinned
@@ -291,7 +295,7 @@ class Play:
     def _do(self, name: str, effect: ef.Effect) -> None:
         match effect:
             case ef.Train(round=round_, probes=probes, bridge=bridge):
-                votes = vote_of(self.names.index(name), probes)
+                votes = self.votes(self.names.index(name), round_, probes)
                 delta = f"{name} {round_}".encode() if bridge else b""
                 trained = ev.Trained(round=round_, content=votes, delta=delta)
                 self._at(self._train_s.get(name, 0.1), name, trained)

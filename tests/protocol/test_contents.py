@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallynode.protocol.ballots import BallotBox
+from tallynode.protocol.ballots import BallotBox, Held
 from tallynode.protocol.coding import DecodeError
 from tallynode.protocol.coding.ballot import Coding, MissingReference
 from tallynode.protocol.coding.soft import quantise
@@ -27,7 +27,7 @@ def made(method: str, **changes: Any) -> tuple[Contents, BallotBox]:
     fields: dict[str, Any] = {
         "mesh": "m",
         "name": "a",
-        "reach": {"b": ("b",)},
+        "reach": {"b": {"b": 1}},
         "hops": 1,
         "classes": 3,
         "probes": 6,
@@ -239,3 +239,25 @@ def test_sampled_votes_are_a_histogram() -> None:
         outcome = contents.outcome(number, votes, 0, PROBES)
         assert isinstance(outcome, Consensus)
         assert (outcome.confidence[-1] == 0.5) == counted
+
+
+def test_a_chain_is_read_whatever_else_is_held() -> None:
+    """Who asks may hold ballots that who answers has lost, or never had."""
+    draw = np.random.default_rng(1)
+    asked, held = made("tally", probes=600, per_round=None)
+    asking, got = made("tally", probes=600, per_round=None)
+    votes = draw.integers(0, 3, 600)
+    for number in range(1, 9):
+        votes = np.where(draw.random(600) < 0.1, draw.integers(0, 3, 600), votes)
+        ballot = Held(Coding.PACKED, b"", votes)
+        if number in (1, 4, 6, 8):
+            held.put("b", number, ballot)
+        if number in (1, 2, 3, 5):
+            got.put("b", number, ballot)
+    chain = asked.chain("b", 8)
+    assert [number for number, _, _ in chain] == [1, 4, 6, 8]
+    assert {coding for _, coding, _ in chain[1:]} == {Coding.HISTORY}
+    for number, coding, coded in chain:
+        read = asking.decode("b", number, coding, coded)
+        got.put("b", number, read)
+    assert np.array_equal(read.content, votes)

@@ -144,19 +144,32 @@ def any_graphs(draw: st.DrawFn) -> tuple[list[str], graph.Edges]:
 
 @given(any_graphs(), st.integers(1, 7))
 def test_reach_and_brute_force(mesh: tuple[list[str], graph.Edges], hops: int) -> None:
-    """Just the origins that walks of at most `hops` edges bring in by a neighbour; how far."""
+    """What a neighbour can hear by walks past us, and is near enough to by any walk to pass on."""
     names, edges = mesh
     table = graph.adjacency(names, edges)
     me = names[0]
-    walks: set[tuple[str, ...]] = {
-        (via,) for via in table[me]
-    }  # from me outward, never through me again
-    found: dict[str, dict[str, int]] = {via: {via: 1} for via in table[me]}
-    for far in range(2, hops + 1):
-        walks = {(*w, n) for w in walks for n in table[w[-1]] if n != me and n not in w}
-        for walk in walks:
-            found[walk[0]].setdefault(walk[-1], far)
-    assert graph.reach(me, table, hops) == found
+
+    def walk(start: str, length: int, without: str) -> set[str]:
+        """Where walks of so many edges end."""
+        ends = {start}
+        for _ in range(length):
+            ends = {n for end in ends for n in table[end] if n != without}
+        return ends
+
+    lengths = range(len(names))
+    expected = {}
+    for via in table[me]:
+        past_me = set().union(*(walk(via, length, me) for length in lengths))
+        far = {o: min(n for n in lengths if o in walk(via, n, "")) for o in past_me}
+        expected[via] = {o: n + 1 for o, n in far.items() if n < hops}
+    assert graph.reach(me, table, hops) == expected
+
+
+def test_on_a_ring_every_neighbour_brings_whoever_it_passes_on() -> None:
+    """Also the long way round: b can hear e without a, and passes on what is two edges away."""
+    table = graph.adjacency("abcde", graph.ring("abcde"))
+    assert graph.reach("a", table, 2) == {"b": {"b": 1, "c": 2}, "e": {"d": 2, "e": 1}}
+    assert set(graph.reach("a", table, 3)["b"]) == {"b", "c", "d", "e"}
 
 
 def test_of_pairs_takes_edges_in_any_order() -> None:

@@ -14,7 +14,8 @@ from tallynode.lab.faults.trace import Say, Trace
 from tallynode.protocol import graph
 from tallynode.protocol.settings import PeerSettings
 
-SETTLING = 12  # rounds after the healing in which links and reading lists may still settle
+LINKING_S = 60.0  # after the healing until all links are up; who is alone meanwhile runs ahead
+SETTLING = 12  # rounds after that in which reading lists may still settle
 SETTLED = 3  # rounds in a row in which everyone must hear everyone
 BUGS = (Violation, LocalError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
@@ -103,6 +104,7 @@ def _check_all_meet(mesh: FaultyMesh, plan: Plan, alive: list[str]) -> None:
     """
     steps = plan.round_s / plan.settings[0].rounds.deadline_min_s
     settling = SETTLING + int(2 * steps)
+    _await_links(mesh, plan, alive)
     start = max(peer.round for n in alive if (peer := mesh.machines[n].peer))
     edges = graph.of_pairs(wire for wire in mesh.wires if mesh.reachable(wire))
     neighbours = graph.adjacency(alive, edges)
@@ -123,6 +125,17 @@ def _check_all_meet(mesh: FaultyMesh, plan: Plan, alive: list[str]) -> None:
     broken = [f"{name} {w.last}, in reach {w.reach}" for name, w in watch.items() if not w.whole()]
     if broken:
         raise Violation(f"{settling} rounds after the last fault: {'; '.join(broken)}")
+
+
+def _await_links(mesh: FaultyMesh, plan: Plan, alive: list[str]) -> None:
+    """Until everyone knows which links there are, and has closed the round that was open then."""
+    links = [(mesh.network.link(*wire), mesh.reachable(wire)) for wire in mesh.wires]
+    mesh.run(mesh.clock.now + LINKING_S, lambda: all(link.told is up for link, up in links))
+    closed = {name: len(mesh.machines[name].reports) for name in alive}
+    mesh.run(
+        mesh.clock.now + _patience_s(plan, 1),
+        lambda: all(len(mesh.machines[name].reports) > closed[name] for name in alive),
+    )
 
 
 def _heard_by(

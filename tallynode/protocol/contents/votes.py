@@ -111,14 +111,15 @@ class Votes:
     def chain(self, origin: str, round_: int) -> list[tuple[int, Coding, bytes]]:
         """The ballots of an origin that lead to one, the first standing alone.
 
-        Each is (round, coding, coded votes). Whoever decodes them in this order holds the reference
+        Each is (round, coding, coded votes), coded against the one before it alone: whoever decodes
+        them in this order can, whatever else of that origin it holds, and then has the reference
         for what the origin sends next.
         """
         held = self._box.up_to(origin, round_)[-(DEPTH_MAX + 1) :]
         links = []
         for i, (r, ballot) in enumerate(held):
             near = i > 0 and r - held[i - 1][0] <= DISTANCE_MAX and self._settings.per_round is None
-            reference = self._reference(held[:i], r, tally=False) if near else None
+            reference = self._reference(held[i - 1 : i], r, tally=False) if near else None
             coding, coded = coder.encode(ballot.content, self._settings.symbols, reference)
             links.append((r, coding, coded))
         return links
