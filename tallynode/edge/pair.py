@@ -5,10 +5,13 @@ import os
 import signal
 import sys
 import termios
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 from tallynode.config import Mesh
 from tallynode.edge.admission import keep_certificate
+from tallynode.edge.client import end_tasks
 from tallynode.edge.identity import give_to_owner, load_or_make
 from tallynode.edge.pairing import Candidate, Pairing
 from tallynode.edge.pins import FILE, add_pin, pins_of
@@ -67,14 +70,24 @@ def pair(mesh: Mesh, name: str, state: Path) -> int:
     print(f"Run `tallynode pair` on {', '.join(sorted(wanted))} as well, within ten minutes.")
     print("Ctrl-C ends it; what is paired by then stays paired.", flush=True)
     pairing = Pairing(identity, _ask, write, wanted, pinned)
-    try:
-        asyncio.run(asyncio.wait_for(pairing.run(name, realm, mesh.listen), WINDOW_S))
-    except TimeoutError:
+    if not asyncio.run(_within_window(pairing.run(name, realm, mesh.listen))):
         print("\nThe ten minutes are over.")
     if paired:
         print(f"The pins are in {state / FILE}.")
         _tell_running_peer(state)
     return len(paired)
+
+
+async def _within_window(work: Coroutine[Any, Any, None]) -> bool:
+    """Whether the work came to its end in time; Ctrl-C ends it for good, wherever it is."""
+    task = asyncio.ensure_future(work)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=WINDOW_S)
+    finally:
+        await end_tasks({task})
+    if done:
+        task.result()
+    return bool(done)
 
 
 async def _ask(candidate: Candidate) -> bool:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tallynode.edge import pair
 from tallynode.edge.identity import Identity, load_or_make
 from tallynode.edge.pairing import LINE_BYTES_MAX, QUESTIONS_MAX, Candidate, Pairing
+from tallynode.errors import DataError
 from tallynode.lab.forgeries import second_of
 
 WAIT_S = 20.0
@@ -102,3 +104,26 @@ async def test_a_person_is_not_asked_for_ever(own: Identity, tmp_path: Path) -> 
             await person.looks_at(port)
             await person.looks_at(port)
     assert len(person.asked) == QUESTIONS_MAX
+
+
+async def test_the_window_closes_on_whatever_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where one cancellation is lost; what fails within it is raised."""
+    lost = 0
+
+    async def stubborn() -> None:
+        nonlocal lost
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            lost += 1
+            await asyncio.sleep(60)
+
+    async def broken() -> None:
+        raise DataError("no pins")
+
+    monkeypatch.setattr(pair, "WINDOW_S", 0.05)
+    assert not await pair._within_window(stubborn())
+    assert lost == 1
+    assert await pair._within_window(asyncio.sleep(0))
+    with pytest.raises(DataError):
+        await pair._within_window(broken())
