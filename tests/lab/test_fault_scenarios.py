@@ -35,6 +35,13 @@ def test_every_kind_of_graph_to_a_hundred_peers() -> None:
     assert len(list(scenarios.graphs(sizes=(3, 16, 100), rounds=2))) == 18
 
 
+def test_the_speed_is_told_for_each_kind_of_graph() -> None:
+    """How fast is for a person to judge."""
+    lines = list(scenarios.speed(n=6, rounds=3))
+    assert len(lines) == 6
+    assert all(line.startswith("speed: ") and "3 rounds in " in line for line in lines)
+
+
 @pytest.mark.slow
 def test_a_day() -> None:
     """What a peer holds is no larger at night than in the morning, though links fail all day."""

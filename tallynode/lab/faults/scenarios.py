@@ -1,6 +1,7 @@
 """What people leave the field's frameworks for: scenarios, each with its own promise."""
 
 import pickle
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -213,6 +214,17 @@ def graphs(sizes: tuple[int, ...] = (3, 10, 30, 100), rounds: int = 4) -> Iterat
             )
 
 
+def speed(n: int = 20, rounds: int = 50) -> Iterator[str]:
+    """What a round of a peer costs, every invariant checked after every step."""
+    settings = RoundSettings(count=rounds, deadline_min_s=5.0)
+    for kind in ("line", "ring", "star", "small-world", "random-regular", "complete"):
+        began = time.process_time()
+        mesh = up(plan_for(kind, n, rounds=settings))
+        mesh.run(3600.0, lambda mesh=mesh: all(m.finished for m in mesh.machines.values()))  # type: ignore[misc]
+        spent = time.process_time() - began
+        yield f"speed: {kind} of {n}: {rounds} rounds in {spent:.2f} s of processor time"
+
+
 DAY_FAULTS: Mapping[str, float] = {
     "flap": 0.1,
     "clog": 0.05,
@@ -257,4 +269,5 @@ SCENARIOS: Mapping[str, Callable[[], Iterator[str]]] = {
     "partition": partition,
     "graphs": graphs,
     "day": day,
+    "speed": speed,
 }
