@@ -232,11 +232,14 @@ class Hearing:
         self.awaited = 0
         out: list[ef.Effect] = []
         for sender, ballot in self.catching_up.take_kept():
+            left = self.members.has_left(ballot.origin)
             try:
                 if self.vouching.has_say(ballot.origin):
                     out += self._hear_ballot(sender, ballot, 0, now)
             except RemoteError as error:
                 out += self.refuse(error, sender, now)
+            if left:  # its link broke since this came: it counts, and is no sign of life
+                self.members.gone(ballot.origin)
         return out
 
     def _ask(self, sender: str, ballot: Ballot) -> list[ef.Effect]:

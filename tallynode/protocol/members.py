@@ -56,6 +56,10 @@ class Members:
             self.table[name].life = Life.GONE
             self._changed()
 
+    def has_left(self, name: str) -> bool:
+        """Whether it is gone, and has not been heard since."""
+        return name in self.table and self.table[name].life is Life.GONE
+
     def missed(self, name: str) -> None:
         """A round closed without `name`."""
         member = self.table[name]

@@ -124,20 +124,34 @@ def test_a_ballot_that_overtakes_a_round_waits_for_its_tally(play: MakePlay) -> 
         assert {b.coding for b in mesh.ballots(name)[2:]} == {Coding.TALLY}
 
 
-def test_it_waits_no_longer_than_until_the_round_is_overdue(play: MakePlay) -> None:
-    """Where the rest of a round does not come, what the next ballot lacks is asked for."""
+@pytest.mark.parametrize("link_breaks", [False, True])
+def test_it_waits_no_longer_than_until_the_round_is_overdue(
+    play: MakePlay, link_breaks: bool
+) -> None:
+    """Where the rest of a round does not come, what the next ballot lacks is asked for.
+
+    If the link to its origin breaks meanwhile, it is no sign that the origin is still there.
+    """
     latency = {("c", "a"): 0.005}
     triangle = graph.complete("abc")
     rounds = RoundSettings(count=0, quorum=1.0, deadline_min_s=4.0, deadline_max_s=60.0)
     mesh = play(triangle, hops=1, rounds=rounds, overrides={"*": PROBES}, latency_s=latency)
     mesh.start()
     mesh.run(until=lambda: mesh.round_of("a") == 6)
-    latency["c", "a"] = 30.0
+    latency["c", "a"] = 0.4 if link_breaks else 30.0
     mesh.run(until=lambda: mesh.peers["a"].hearing.catching_up.kept())
     assert (mesh.round_of("a"), asks(mesh, "a")) == (6, [])
-    mesh.run(until_s=mesh.now + 2.0)
-    assert len(asks(mesh, "a")) == 1
-    assert mesh.peers["a"].hearing.box.get("b", 7) is not None
+    hearing = mesh.peers["a"].hearing
+    if link_breaks:
+        mesh.cut("a", "b")
+        mesh.run(until=lambda: not hearing.catching_up.kept())
+        assert hearing.box.get("b", 7) is not None, "what it said counts"
+        assert asks(mesh, "a") == []
+    else:
+        mesh.run(until_s=mesh.now + 2.0)
+        assert len(asks(mesh, "a")) == 1
+        assert hearing.box.get("b", 7) is not None
+    assert hearing.members.has_left("b") is link_breaks
 
 
 def test_an_ask_is_answered_once_and_only_for_a_voter(play: MakePlay) -> None:
