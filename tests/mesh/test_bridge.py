@@ -12,7 +12,9 @@ from tallynode.learning.idx import SETS
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # three meshes of eight on two cores
 
 PEERS, ROUNDS = 8, 3
-SEGMENT_BYTES = (66, 420)  # beside a delta's bytes: its segment's headers; and what comes with it
+# Beside a delta's bytes: MQTT's head alone where it shares a segment with a ballot, and that less
+# than what busy peers ask twice in the other run; at most headers, acknowledgement, subscriptions.
+SEGMENT_BYTES = (0, 420)
 TASKS = {
     "mlp": {"data": "digits", "model": "mlp", "partition": {"per_peer": 60}},
     "lenet5": {"data": "fashion-mnist", "model": "lenet5", "partition": {"per_peer": 60}},

@@ -99,13 +99,24 @@ def test_a_peer_away_for_a_hundred_rounds_is_back_in_the_next(lab: Any, home: An
 
 @contextlib.contextmanager
 def full_disk(state: Path) -> Iterator[None]:
-    """No byte is left on the file system."""
-    ballast = state / "ballast"
-    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(bytes(4096))
-    yield
-    ballast.unlink()
+    """No byte is left on the file system, nor where a save that was under way gives some back."""
+    ballast, stop = state / "ballast", threading.Event()
+
+    def fill() -> None:
+        with ballast.open("wb", buffering=0) as file:
+            while not stop.wait(0.005):
+                with contextlib.suppress(OSError):
+                    while not stop.is_set():
+                        file.write(bytes(4096))
+
+    filling = threading.Thread(target=fill)
+    filling.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        filling.join()
+        ballast.unlink()
 
 
 @contextlib.contextmanager
