@@ -22,7 +22,8 @@ from tallynode.edge.admission import Admission, keep_certificate
 from tallynode.edge.identity import Identity, load_or_make
 from tallynode.edge.outbox import Outbox
 from tallynode.edge.signer import DeviceSigner
-from tallynode.lab.siege import Watched, free_ports, start_peer
+from tallynode.lab.siege import Watched, start_peer
+from tallynode.lab.trial import free_ports
 from tallynode.protocol import wire
 from tallynode.protocol.coding.ballot import Coding
 from tallynode.protocol.messages import Ask, Ballot, Key

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import yaml
 from tallynode.edge.identity import load_or_make, pem_of
 from tallynode.lab.attempts import Attempt, Target, Verdict
 from tallynode.lab.forgeries import child_of, second_of
+from tallynode.lab.trial import free_ports
 
 T = TypeVar("T")
 
@@ -182,15 +182,6 @@ def start_peer(folder: Path, file: Path, name: str) -> "subprocess.Popen[bytes]"
             stderr=log,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
-
-
-def free_ports(count: int) -> list[int]:
-    """TCP ports that nobody uses now."""
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 async def besiege(

@@ -9,6 +9,7 @@ from tallynode.config import Mesh
 from tallynode.lab.bench import changed
 
 LOOPBACK = "127.0.0.1"
+OWN_PORTS = range(20_000, 32_768)  # below what Linux gives to whoever asks for any
 
 # A peer of this costs a few milliseconds of CPU a round; the rounds go on until the trial ends.
 LIGHT: dict[str, Any] = {
@@ -43,11 +44,24 @@ def fixed_ports(mesh: Mesh) -> Mesh:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listens on just now."""
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind((LOOPBACK, 0))
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
+    """Ports of loopback that nobody listens on just now, and that nobody is given by chance.
+
+    A port that the kernel has chosen it may choose again, for a connection or, as it happened, for
+    the very proxy that is to stand before it.
+    """
+    held: list[socket.socket] = []
+    try:
+        for port in secrets.SystemRandom().sample(OWN_PORTS, len(OWN_PORTS)):
+            if len(held) == count:
+                break
+            probe = socket.socket()
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError:
+                probe.close()
+            else:
+                held.append(probe)
+        return [int(probe.getsockname()[1]) for probe in held]
+    finally:
+        for probe in held:
+            probe.close()

@@ -5,7 +5,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +14,8 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+
+from tallynode.lab import trial
 
 WAIT_S = 100.0  # seconds; far beyond what is needed, so that only a failure reaches it
 LOOK_S = 0.05  # seconds between two looks at files
@@ -234,13 +235,7 @@ def read_lines() -> Callable[[Path], list[dict[str, Any]]]:
 @pytest.fixture
 def free_ports() -> list[int]:
     """Ports of 127.0.0.1 that nobody listens on just now."""
-    probes = [socket.socket() for _ in range(4)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
+    return trial.free_ports(4)
 
 
 @pytest.fixture

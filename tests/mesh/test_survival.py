@@ -238,7 +238,7 @@ def test_the_loop_is_not_late_while_training(lab: Any, home: Any) -> None:
         peers=1,
         graph={"edges": []},
         task={"partition": {"per_peer": 500}},
-        rounds={"count": 9, "local_steps": 500},
+        rounds={"count": 9, "local_steps": 1500},
     )
     daemon, at = lab.daemon(file, "peer-1"), home(lab.folder / "peer-1")
     daemon.until(lambda: at.rounds)
@@ -246,6 +246,5 @@ def test_the_loop_is_not_late_while_training(lab: Any, home: Any) -> None:
         assert daemon.end() == 0
     late_ms = statistics.median(record["lateness_ms"] for record in at.records)
     assert late_ms < 50 + statistics.median(machine_ms)
-    assert (
-        max(record["round_s"] for record in at.records) > 0.2
-    )  # there was something to be late for
+    longest_s = max(record["round_s"] for record in at.records)
+    assert longest_s > 0.2, "there was nothing to be late for"
