@@ -128,9 +128,9 @@ class MosquittoBroker:
 
     async def pins_changed(self) -> None:
         """Start the child again with the certificates of now; all links are made anew."""
-        if self._process is not None and self._process.returncode is None and self._watching:
+        if self._watching is not None:
             self._renewing = True
-            self._process.terminate()
+            self._end_for_others()
 
     async def stop(self) -> None:
         """End the child; nothing is left running."""
@@ -211,6 +211,13 @@ class MosquittoBroker:
             window = wait_random_exponential(multiplier=BACKOFF_S[0], max=BACKOFF_S[1])
             retrying = AsyncRetrying(wait=window, retry=retry_if_exception_type(IoError))
             await retrying(self._launch, binary)
+            if self._renewing:  # they changed while it was being started with those of before
+                self._end_for_others()
+
+    def _end_for_others(self) -> None:
+        """End a child that has certificates of before; the watch starts it again."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.terminate()
 
     async def _end_process(self) -> None:
         process = self._process

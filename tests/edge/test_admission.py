@@ -297,6 +297,38 @@ async def test_a_removed_pin_ends_what_it_had_opened(kind: str, party: Party, se
         await hears(heard_b, ("up", "a"), ("a", "t", b"not for b"))
 
 
+@pytest.mark.privileged
+@pytest.mark.skipif(shutil.which("mosquitto", path="/usr/sbin") is None, reason="no mosquitto here")
+async def test_pins_that_change_while_mosquitto_starts_are_those_that_count(
+    party: Party, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is being started with the certificates of before: it is started once more."""
+    party.knows("a", "b")
+    a = party.admission("a", "b")
+    at_a, port = await serve(a, "mosquitto")
+    await read_once(party, port, "b")
+    launch = asyncio.create_subprocess_exec
+
+    async def change_and_launch(*words: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        a.set_pins({"b": party.devices["b"].id})
+        await at_a.pins_changed()
+        return await launch(*words, **options)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", change_and_launch)
+    a.set_pins({})
+    await at_a.pins_changed()
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            await asyncio.sleep(0.1)
+            try:
+                await read_once(party, port, "b")
+            except ConnectionError:
+                continue
+            if asyncio.create_subprocess_exec is launch:
+                break
+
+
 async def read_once(party: Party, port: int, name: str) -> None:
     """One attempt of a device; ConnectionError where it is refused."""
     try:
