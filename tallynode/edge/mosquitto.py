@@ -12,6 +12,7 @@ it is started again if it dies; the publisher then brings its retained messages 
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import os
 import pwd
@@ -36,6 +37,7 @@ from tallynode.edge.publisher import Publisher
 from tallynode.errors import IoError
 
 START_WITHIN_S = 10.0  # seconds until it says that it is running; 10 ms are usual
+TERMINATE_AGAIN_S = 0.5  # seconds until a child that is to be started again is told once more
 STOP_WITHIN_S = 2.0  # seconds to end by itself before it is killed
 PORT_ATTEMPTS = 5  # free ports tried; another program may take one before mosquitto does
 OWNER = "owner"
@@ -130,7 +132,7 @@ class MosquittoBroker:
         """Start the child again with the certificates of now; all links are made anew."""
         if self._watching is not None:
             self._renewing = True
-            self._end_for_others()
+            await self._end_for_others()
 
     async def stop(self) -> None:
         """End the child; nothing is left running."""
@@ -212,12 +214,15 @@ class MosquittoBroker:
             retrying = AsyncRetrying(wait=window, retry=retry_if_exception_type(IoError))
             await retrying(self._launch, binary)
             if self._renewing:  # they changed while it was being started with those of before
-                self._end_for_others()
+                await self._end_for_others()
 
-    def _end_for_others(self) -> None:
+    async def _end_for_others(self) -> None:
         """End a child that has certificates of before; the watch starts it again."""
-        if self._process is not None and self._process.returncode is None:
-            self._process.terminate()
+        process = self._process
+        while process is not None and process.returncode is None:
+            process.terminate()  # mosquitto loses one between saying that it runs and running
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), TERMINATE_AGAIN_S)
 
     async def _end_process(self) -> None:
         process = self._process
