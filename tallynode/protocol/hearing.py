@@ -47,6 +47,7 @@ class Hearing:
         self.signatures = Signatures(settings, signer)
         self.manners = Manners(settings)
         self.gossip = Gossip(settings.name, settings.reach)
+        self._hops_left = {origin: settings.hops_left(origin) for origin in settings.voters}
         self.members = Members.of(settings.voters)
         self.greetings = Greetings(settings, self.members)
         self.box = BallotBox(settings.rounds.staleness if settings.per_round is None else 0)
@@ -216,7 +217,7 @@ class Hearing:
         self.gossip.first(origin, round_, sender)
         self.lags.heard(round_, now)
         self.catching_up.done(origin, round_)
-        left = self._settings.hops_left(origin)
+        left = self._hops_left[origin]
         return [self.publish(origin, round_, left - 1, held)] if newest and left else []
 
     # -- ballots that refer to others which are not here ------------------------------------------

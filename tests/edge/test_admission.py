@@ -21,19 +21,14 @@ from tallynode.lab.forgeries import child_of, second_of
 
 WAIT_S = 20.0
 CONNECT = mqtt5.ConnectPacket(client_id="c", clean_start=True).write()
-KINDS = [
-    "embedded",
-    pytest.param(
-        "mosquitto",
-        marks=[
-            pytest.mark.privileged,
-            pytest.mark.skipif(
-                not shutil.which("mosquitto", path="/usr/sbin:/usr/bin"),
-                reason="mosquitto is not installed",
-            ),
-        ],
+MOSQUITTO = [
+    pytest.mark.privileged,
+    pytest.mark.skipif(
+        not shutil.which("mosquitto", path="/usr/sbin:/usr/bin"),
+        reason="mosquitto is not installed",
     ),
 ]
+KINDS = ["embedded", pytest.param("mosquitto", marks=MOSQUITTO)]
 
 
 class Party:
@@ -297,15 +292,14 @@ async def test_a_removed_pin_ends_what_it_had_opened(kind: str, party: Party, se
         await hears(heard_b, ("up", "a"), ("a", "t", b"not for b"))
 
 
-@pytest.mark.privileged
-@pytest.mark.skipif(shutil.which("mosquitto", path="/usr/sbin") is None, reason="no mosquitto here")
+@pytest.mark.parametrize("kind", KINDS[1:])
 async def test_pins_that_change_while_mosquitto_starts_are_those_that_count(
-    party: Party, serve: Any, monkeypatch: pytest.MonkeyPatch
+    kind: str, party: Party, serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is being started with the certificates of before: it is started once more."""
     party.knows("a", "b")
     a = party.admission("a", "b")
-    at_a, port = await serve(a, "mosquitto")
+    at_a, port = await serve(a, kind)
     await read_once(party, port, "b")
     launch = asyncio.create_subprocess_exec
 

@@ -49,6 +49,13 @@ def up(plan: Plan, judge: Judge | None = None) -> FaultyMesh:
     return mesh
 
 
+def to_the_end(plan: Plan) -> FaultyMesh:
+    """The mesh, once all have finished or an hour has passed."""
+    mesh = up(plan)
+    mesh.run(3600.0, lambda: all(machine.finished for machine in mesh.machines.values()))
+    return mesh
+
+
 def rounds_of(mesh: FaultyMesh) -> dict[str, int]:
     """The round that each living peer is in."""
     return {n: m.peer.round for n, m in mesh.machines.items() if m.peer is not None}
@@ -199,8 +206,7 @@ def graphs(sizes: tuple[int, ...] = (3, 10, 30, 100), rounds: int = 4) -> Iterat
     for kind in ("line", "ring", "star", "torus", "small-world", "complete"):
         for n in sizes:
             settings = RoundSettings(count=rounds, deadline_min_s=5.0)
-            mesh = up(plan_for(kind, n, rounds=settings))
-            mesh.run(3600.0, lambda mesh=mesh: all(m.finished for m in mesh.machines.values()))  # type: ignore[misc]
+            mesh = to_the_end(plan_for(kind, n, rounds=settings))
             unfinished = [name for name, m in mesh.machines.items() if not m.finished]
             if unfinished:
                 raise Violation(f"graphs: {kind} of {n}: {unfinished} did not end")
@@ -219,8 +225,7 @@ def speed(n: int = 20, rounds: int = 50) -> Iterator[str]:
     settings = RoundSettings(count=rounds, deadline_min_s=5.0)
     for kind in ("line", "ring", "star", "small-world", "random-regular", "complete"):
         began = time.process_time()
-        mesh = up(plan_for(kind, n, rounds=settings))
-        mesh.run(3600.0, lambda mesh=mesh: all(m.finished for m in mesh.machines.values()))  # type: ignore[misc]
+        to_the_end(plan_for(kind, n, rounds=settings))
         spent = time.process_time() - began
         yield f"speed: {kind} of {n}: {rounds} rounds in {spent:.2f} s of processor time"
 
