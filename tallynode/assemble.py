@@ -15,7 +15,7 @@ from tallynode.errors import ConfigError, DataError
 from tallynode.layout import Layout
 from tallynode.learning.data import PeerData, Watch, load_peer_data
 from tallynode.learning.digest import probe_digest
-from tallynode.learning.train import use_threads
+from tallynode.learning.train import check_device, use_threads
 from tallynode.methods import METHODS
 from tallynode.methods.merge import MergePlan
 from tallynode.methods.method import Method
@@ -90,13 +90,14 @@ def parts(
         DataError: its data cannot be loaded, or what it would send does not fit a message.
     """
     use_threads(threads)
+    peer = mesh.peer(name)
+    check_device(mesh.train_settings(peer).device, name)
     layout = layout or Layout.of(mesh)
     if mesh.method.select != "random" and not layout.common:
         raise ConfigError(
             f"method.select: {mesh.method.select} needs a mesh in which every peer hears every "
             "other: only there do all hold the consensus to choose by"
         )
-    peer = mesh.peer(name)
     source = mesh.data_settings(mesh.names.index(name))
     watch = Watch(source)
     data = load_peer_data(source, progress)

@@ -136,6 +136,7 @@ class Mesh(Section):
         """Return how a peer trains."""
         return TrainSettings(
             model=peer.model or self.task.model,
+            device=peer.device or self.task.device,
             local_epochs=self.rounds.local_epochs,
             local_steps=self.rounds.local_steps,
             batch_size=self.task.batch_size,

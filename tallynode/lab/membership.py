@@ -150,7 +150,7 @@ def from_nothing(mesh: Mesh) -> Attacks:
 def surrogate(mesh: Mesh, data: PeerData, target: Tensor) -> nn.Module:
     """Train the attacker's net on the probes, towards the shares (probes, classes) float32."""
     copy, size = _copy(mesh, data), mesh.task.batch_size
-    batches = train.batches(len(target), size, torch.Generator().manual_seed(mesh.seed))
+    batches = train.batches(len(target), size, mesh.seed)
     for _ in range(SURROGATE_EPOCHS * -(-len(target) // size)):
         batch = next(batches)
         loss = functional.cross_entropy(copy.net(data.probes[batch]), target[batch])
@@ -179,7 +179,7 @@ def _copy(mesh: Mesh, data: PeerData) -> Copy:
 
 
 def _scores_of(copy: Copy, parameters: np.ndarray, samples: Samples) -> np.ndarray:
-    copy.load_flat(torch.from_numpy(parameters))
+    copy.load_flat(parameters)
     return _scores(copy.net, samples)
 
 

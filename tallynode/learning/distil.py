@@ -8,7 +8,7 @@ class, tempered so that the runners-up stay visible (`posterior`).
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -52,6 +52,12 @@ class Lesson:
     target: Tensor  # (n,) int64 classes, or (n, classes) float32 shares
     weight: Tensor  # (n,) float32, its mean what the consensus is worth
 
+    @classmethod
+    def of(cls, x: Tensor, target: Tensor, weight: Tensor | None = None) -> Self:
+        """Put all of it where the probes are; every probe counts alike without a weight."""
+        weight = torch.ones(len(x)) if weight is None else weight
+        return cls(x, target.to(x.device), weight.to(x.device))
+
     def __len__(self) -> int:
         return len(self.weight)
 
@@ -65,12 +71,12 @@ def lesson(probes: Tensor, consensus: Tally, target: Target) -> Lesson | None:
     weight = torch.from_numpy(consensus.confidence[heard]).float()
     weight = weight * (worth / weight.mean().clamp(min=1e-6))
     if target == "hard":
-        return Lesson(x, torch.from_numpy(consensus.labels[heard]), weight)
+        return Lesson.of(x, torch.from_numpy(consensus.labels[heard]), weight)
     if target == "histogram":
         shares = torch.from_numpy(consensus.counts[heard]).float()
     else:
         shares = torch.from_numpy(consensus.posterior[heard]).pow(POSTERIOR_POWER)
-    return Lesson(x, shares / shares.sum(dim=1, keepdim=True).clamp(min=1e-6), weight)
+    return Lesson.of(x, shares / shares.sum(dim=1, keepdim=True).clamp(min=1e-6), weight)
 
 
 def consensus_loss(net: nn.Module, taught: Lesson, batch: Tensor) -> Tensor:

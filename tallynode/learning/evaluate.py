@@ -12,7 +12,7 @@ def votes(net: nn.Module, x: Tensor) -> np.ndarray:
     net.eval()
     with torch.inference_mode():
         parts = [net(batch).argmax(dim=1) for batch in torch.split(x, EVALUATE_BATCH)]
-    return torch.cat(parts).numpy()
+    return torch.cat(parts).cpu().numpy()
 
 
 def logits(net: nn.Module, x: Tensor) -> np.ndarray:
@@ -20,7 +20,7 @@ def logits(net: nn.Module, x: Tensor) -> np.ndarray:
     net.eval()
     with torch.inference_mode():
         parts = [net(batch) for batch in torch.split(x, EVALUATE_BATCH)]
-    return torch.cat(parts).numpy()
+    return torch.cat(parts).cpu().numpy()
 
 
 def probabilities(net: nn.Module, x: Tensor) -> np.ndarray:
@@ -28,7 +28,7 @@ def probabilities(net: nn.Module, x: Tensor) -> np.ndarray:
     net.eval()
     with torch.inference_mode():
         parts = [net(batch).softmax(dim=1) for batch in torch.split(x, EVALUATE_BATCH)]
-    return torch.cat(parts).numpy()
+    return torch.cat(parts).cpu().numpy()
 
 
 def sampled_votes(
@@ -42,7 +42,7 @@ def sampled_votes(
     drawn = []
     with torch.inference_mode():
         for batch in torch.split(x, EVALUATE_BATCH):
-            logits = net(batch)
+            logits = net(batch).cpu()
             noise = -torch.empty_like(logits).exponential_(generator=generator).log()
             drawn.append((logits + doubt * noise).argmax(dim=1))
     return torch.cat(drawn).numpy()

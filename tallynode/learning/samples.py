@@ -4,7 +4,7 @@ Private samples never leave the peer. Probes are unlabelled and the same on ever
 digest proves; the test samples only measure. The three are disjoint.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -39,6 +39,17 @@ class PeerData:
         """Channels, height and width of an image."""
         channels, height, width = self.probes.shape[1:]
         return channels, height, width
+
+    def to(self, device: str) -> "PeerData":
+        """The same with all that a net sees on this device; what only measures stays."""
+        if self.probes.device.type == device:
+            return self
+        return replace(
+            self,
+            private=Samples(self.private.x.to(device), self.private.y.to(device)),
+            probes=self.probes.to(device),
+            test=replace(self.test, x=self.test.x.to(device)),
+        )
 
 
 def to_images(pixels: np.ndarray, maximum: int) -> Tensor:

@@ -33,6 +33,7 @@ class TrainSettings:
     """How a peer trains."""
 
     model: str = "mlp"  # mlp | lenet5 | resnet8
+    device: Literal["cpu", "cuda"] = "cpu"  # where the arithmetic is done
     local_epochs: int = 1
     local_steps: int | None = None  # instead of local_epochs
     batch_size: int = 32  # samples

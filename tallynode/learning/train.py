@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tallynode.errors import ConfigError
 from tallynode.learning.samples import Samples
 
 PRIOR_FLOOR = 0.5  # samples; stands in for the count of a class that the peer has never seen
@@ -28,6 +29,15 @@ def use_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
+def check_device(device: str, name: str) -> None:
+    """Refuse a GPU that is not there; ConfigError names the peer."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            f"{name}: device: cuda, but torch {torch.__version__} finds no GPU here (a build of "
+            "torch for the CPU never does)"
+        )
+
+
 def seed_of(*parts: int | str) -> int:
     """Derive an independent 63-bit seed from what it is for, such as (mesh seed, peer, round)."""
     text = "/".join(str(part) for part in parts)
@@ -40,10 +50,11 @@ def log_prior(y: Tensor, classes: int) -> Tensor:
     return (counts / counts.sum()).log()
 
 
-def batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+def batches(count: int, size: int, seed: int, device: str = "cpu") -> Iterator[Tensor]:
     """Yield shuffled index batches (size,) int64 for ever, each epoch over all `count` samples."""
+    generator = torch.Generator().manual_seed(seed)  # the same order on any device
     while True:
-        yield from torch.split(torch.randperm(count, generator=generator), size)
+        yield from torch.split(torch.randperm(count, generator=generator).to(device), size)
 
 
 def private_loss(net: nn.Module, samples: Samples, batch: Tensor, prior: Tensor | None) -> Tensor:

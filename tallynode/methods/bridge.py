@@ -20,19 +20,19 @@ class Bridge:
 
     def __init__(self, learner: Copy, plan: MergePlan) -> None:
         self._learner = learner
-        self._merge = Merge(plan, self._flat())
+        self._merge = Merge(plan, learner.flat())
 
     def publish(self, round_: int) -> bytes:
         """What the learner has changed by; nothing of one that has come to nothing."""
-        model = self._flat()
+        model = self._learner.flat()
         return self._merge.publish(model, round_) if np.isfinite(model).all() else b""
 
     def merge(self, deltas: Mapping[str, Sequence[tuple[int, bytes]]]) -> dict[str, str]:
         """Merge what the neighbours sent; why that of some cannot be used, by name."""
         if not deltas:
             return {}
-        merged, refused = self._merge.merge(self._flat(), deltas)
-        self._learner.load_flat(torch.from_numpy(merged))
+        merged, refused = self._merge.merge(self._learner.flat(), deltas)
+        self._learner.load_flat(merged)
         return refused
 
     def state(self) -> dict[str, Tensor]:
@@ -42,8 +42,3 @@ class Bridge:
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore what `state` returned; KeyError or ValueError if it is that of another model."""
         self._merge.load({key: value.numpy() for key, value in tensors.items()})
-
-    def _flat(self) -> np.ndarray:
-        """(parameters,) float32 of the learner."""
-        flat: np.ndarray = self._learner.flat().numpy()
-        return flat

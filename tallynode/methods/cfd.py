@@ -53,10 +53,7 @@ class CfdMethod(Method):
             self._begin("learner", train.seed_of(seed, "weights"))
         elif self.settings.initialise == "random":
             self._begin("learner", train.seed_of(seed, index, round, "weights"))
-        x, shares = (
-            self.data.probes[torch.from_numpy(said.probes)],
-            torch.from_numpy(said.posterior),
-        )
-        taught = Lesson(x, shares, torch.ones(len(x)))
+        x = self.data.probes[torch.from_numpy(said.probes)]
+        taught = Lesson.of(x, torch.from_numpy(said.posterior))
         order = train.seed_of(seed, index, round, "distil")
         self._teach(taught, order, self._learner.optimiser)

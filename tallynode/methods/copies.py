@@ -1,5 +1,6 @@
 """One net with its optimiser: what a method trains, saves and loads."""
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -44,14 +45,16 @@ class Copy:
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
 
-    def flat(self) -> Tensor:
+    def flat(self) -> np.ndarray:
         """Return all parameters of the net as one vector (parameters,) float32."""
-        return torch.cat([p.detach().reshape(-1) for p in self.net.parameters()])
+        flat = torch.cat([p.detach().reshape(-1) for p in self.net.parameters()])
+        values: np.ndarray = flat.cpu().numpy()
+        return values
 
-    def load_flat(self, values: Tensor) -> None:
+    def load_flat(self, values: np.ndarray) -> None:
         """Take over what `flat` returned; the optimiser's moments stay."""
         parameters = list(self.net.parameters())
-        parts = torch.split(values, [p.numel() for p in parameters])
+        parts = torch.split(torch.from_numpy(values), [p.numel() for p in parameters])
         with torch.no_grad():
             for parameter, part in zip(parameters, parts, strict=True):
                 parameter.copy_(part.view(parameter.shape))

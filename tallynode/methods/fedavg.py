@@ -7,7 +7,6 @@ A merge every M epochs is `rounds.local_epochs: M`. The moments of a peer's opti
 """
 
 import numpy as np
-import torch
 
 from tallynode.methods.method import Method, Metrics, Pull
 from tallynode.protocol.contents import Outcome
@@ -22,7 +21,7 @@ class FedAvgMethod(Method):
         self._loss = self._fit(self._learner, round, pull=self._pull())
         self._trained = round
         samples = np.float32(len(self.data.private))
-        return np.append(self._learner.flat().numpy(), samples)
+        return np.append(self._learner.flat(), samples)
 
     def _pull(self) -> Pull | None:
         """A further loss for the round that begins."""
@@ -32,5 +31,5 @@ class FedAvgMethod(Method):
         """Take the average over; None: go on with the own model."""
         if outcome is not None:
             assert isinstance(outcome, Average)
-            self._learner.load_flat(torch.from_numpy(outcome.values))
+            self._learner.load_flat(outcome.values)
         return self._metrics(self._loss)

@@ -57,7 +57,7 @@ class FedCtMethod(Method):
         """Put private samples and pseudo-labelled probes together."""
         known, own = self._pseudo != UNLABELLED, self.data.private
         x = torch.cat([own.x, self.data.probes[known]])
-        self._labelled(Samples(x, torch.cat([own.y, self._pseudo[known]])))
+        self._labelled(Samples(x, torch.cat([own.y, self._pseudo[known].to(own.y.device)])))
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that resuming needs, the pseudo-labels among it."""

@@ -28,15 +28,15 @@ class FedDfMethod(FedAvgMethod):
             assert isinstance(outcome, Average)
             x = self.data.probes[torch.from_numpy(outcome.probes)]
             shares = self._ensemble(outcome, x)
-            self._learner.load_flat(torch.from_numpy(outcome.values))
-            self._distil(Lesson(x, shares, torch.ones(len(x))), round)
+            self._learner.load_flat(outcome.values)
+            self._distil(Lesson.of(x, shares), round)
         return self._metrics(self._loss)
 
     def _ensemble(self, outcome: Average, x: Tensor) -> Tensor:
         """(n, classes) softmax of the mean logits of all models."""
         total = torch.zeros(len(x), self.classes, dtype=torch.float64)
         for model in outcome.models:
-            self._learner.load_flat(torch.from_numpy(model))
+            self._learner.load_flat(model)
             total += torch.from_numpy(evaluate.logits(self._learner.net, x))
         return (total / len(outcome.models)).softmax(dim=1).float()
 

@@ -41,7 +41,7 @@ class FedMdMethod(Method):
     def _digest(self, said: MeanScores, round: int) -> None:
         net = self._learner.net
         x = self.data.probes[torch.from_numpy(said.probes)]
-        scores = torch.from_numpy(said.scores)
+        scores = torch.from_numpy(said.scores).to(x.device)
         net.train()
         for batch in self._passes(len(x), train.seed_of(*self._seed, round, "digest")):
             loss = functional.l1_loss(net(x[batch]), scores[batch])

@@ -56,7 +56,7 @@ class Method(ABC):
     def __init__(
         self, data: PeerData, settings: TrainSettings, *, classes: int, seed: int, index: int
     ) -> None:
-        self.data = data
+        self.data = data.to(settings.device)
         self.settings = settings
         self.classes = classes
         self._seed = (seed, index)
@@ -64,13 +64,14 @@ class Method(ABC):
         for role in self.roles:
             self._begin(role, train.seed_of(seed, "weights"))
         self.bridge: Bridge | None = None
-        self._labelled(data.private)
+        self._labelled(self.data.private)
         self._trained = -1  # the last round in which what is sent was trained
         self._loss = 0.0  # mean loss of that round
 
     def _begin(self, role: str, seed: int) -> None:
         """Set a copy to weights of this seed, its optimiser to nothing."""
-        net = models.build(self.settings.model, self.data.shape, self.classes, seed)
+        of = self.settings
+        net = models.build(of.model, self.data.shape, self.classes, seed, of.device)
         self._copies[role] = Copy(net, self.settings)
 
     @property
@@ -100,6 +101,7 @@ class Method(ABC):
         Raises:
             DataError: the classes or the probes are not the same any more.
         """
+        data = data.to(self.settings.device)
         same = data.probes.shape == self.data.probes.shape and torch.equal(
             data.probes, self.data.probes
         )
@@ -141,7 +143,7 @@ class Method(ABC):
         steps = settings.local_steps or -(-most // settings.batch_size)
         own = self._batches("private", round, len(private), steps)
         other = self._batches("consensus", round, heard, steps) if taught else None
-        total = 0.0
+        total = torch.zeros((), dtype=torch.float64, device=settings.device)
         copy.net.train()
         for _ in range(steps):
             loss = train.private_loss(copy.net, private, next(own), self._prior)
@@ -150,8 +152,8 @@ class Method(ABC):
             if pull:
                 loss = loss + pull(copy.net)
             train.step(loss, copy.optimiser)
-            total += loss.item()
-        return total / steps
+            total += loss.detach()
+        return total.item() / steps
 
     def _batches(self, role: str, round: int, count: int, steps: int) -> Iterator[Tensor]:
         """Yield index batches, `steps` of which pass the samples `local_epochs` times."""
@@ -159,7 +161,7 @@ class Method(ABC):
         size = -(-count * self.settings.local_epochs // steps)
         if self.settings.local_steps:
             size = self.settings.batch_size
-        return train.batches(count, size, torch.Generator().manual_seed(seed))
+        return train.batches(count, size, seed, self.settings.device)
 
     def _teach(self, taught: Lesson, seed: int, optimiser: torch.optim.Optimizer) -> None:
         """Train the learner on a lesson alone, in an order of this seed."""
@@ -171,7 +173,7 @@ class Method(ABC):
     def _passes(self, count: int, seed: int) -> Iterator[Tensor]:
         """Yield index batches that pass `count` probes `distil_epochs` times."""
         size = self.settings.batch_size
-        order = train.batches(count, size, torch.Generator().manual_seed(seed))
+        order = train.batches(count, size, seed, self.settings.device)
         return islice(order, self.settings.distil_epochs * -(-count // size))
 
     def _accuracy_of(self, said: Labelled) -> float | None:

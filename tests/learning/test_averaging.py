@@ -31,7 +31,7 @@ def data() -> PeerData:
 
 def flat(method: FedAvgMethod) -> np.ndarray:
     """(parameters,) float32, a copy."""
-    values: np.ndarray = method._learner.flat().numpy()
+    values: np.ndarray = method._learner.flat()
     return values
 
 
@@ -51,7 +51,7 @@ def twin(data: PeerData, start: np.ndarray, settings: TrainSettings, round_: int
     torch.nn.utils.vector_to_parameters(torch.from_numpy(start.copy()), parameters)
     speed = [torch.zeros_like(p) for p in parameters]
     seed = train.seed_of(3, 0, round_, "private")
-    order = train.batches(len(data.private), 30, torch.Generator().manual_seed(seed))
+    order = train.batches(len(data.private), 30, seed)
     for _ in range(3 * settings.local_epochs):  # ninety samples are three even batches
         batch = next(order)
         loss = functional.cross_entropy(net(data.private.x[batch]), data.private.y[batch])
@@ -115,8 +115,7 @@ def test_feddf_distils_the_average_towards_the_mean_logits(data: PeerData) -> No
     mean = torch.from_numpy((models_[0] + models_[1]) / 2)
     torch.nn.utils.vector_to_parameters(mean, net.parameters())
     optimiser = torch.optim.Adam(net.parameters(), 1e-3)
-    generator = torch.Generator().manual_seed(train.seed_of(3, 1, "distil"))
-    order = train.batches(len(PROBES), 32, generator)
+    order = train.batches(len(PROBES), 32, train.seed_of(3, 1, "distil"))
     before = functional.cross_entropy(net(data.probes), target).item()
     for _ in range(2 * 4):  # a hundred probes are four batches
         batch = next(order)

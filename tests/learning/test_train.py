@@ -51,7 +51,7 @@ def test_what_cannot_be_built_is_named() -> None:
 
 def test_an_epoch_of_batches_visits_every_sample_once() -> None:
     """Batches of one epoch partition the samples; the next epoch is in another order."""
-    stream = train.batches(10, 4, torch.Generator().manual_seed(1))
+    stream = train.batches(10, 4, seed=1)
     epochs = [torch.cat([next(stream) for _ in range(3)]) for _ in range(2)]
     assert all(sorted(epoch.tolist()) == list(range(10)) for epoch in epochs)
     assert not torch.equal(*epochs)
