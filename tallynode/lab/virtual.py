@@ -16,6 +16,7 @@ from tallynode.lab.world.clock import Clock
 from tallynode.lab.world.host import Host
 from tallynode.lab.world.network import Calm, Network
 from tallynode.layout import Layout, edgeless
+from tallynode.learning.idx import reading_once
 from tallynode.methods.jobs import learned, trained
 from tallynode.methods.method import Method
 from tallynode.protocol import effects as ef
@@ -34,13 +35,14 @@ def run_virtual(mesh: Mesh, emit: Emit) -> None:
     """
     layout = Layout.of(mesh)
     parts: dict[str, Parts] = {}
-    for name in mesh.names:
-        if parts and mesh.method.name == "centralised":  # one pool, one net for all
-            one = parts[mesh.names[0]]
-            parts[name] = replace(one, settings=replace(one.settings, name=name))
-            continue
-        secret = f"{mesh.seed}/{name}".encode()
-        parts[name] = assemble.parts(mesh, name, layout=layout, secret=secret)
+    with reading_once():
+        for name in mesh.names:
+            if parts and mesh.method.name == "centralised":  # one pool, one net for all
+                one = parts[mesh.names[0]]
+                parts[name] = replace(one, settings=replace(one.settings, name=name))
+                continue
+            secret = f"{mesh.seed}/{name}".encode()
+            parts[name] = assemble.parts(mesh, name, layout=layout, secret=secret)
     VirtualMesh(parts, emit).run()
 
 

@@ -9,7 +9,8 @@ import gzip
 import math
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
@@ -84,8 +85,32 @@ def find(name: str, data_dir: Path | None, progress: Callable[[str], None]) -> P
     return cache / inside
 
 
-def read(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
-    """Read one part, train or t10k: (n, h, w) uint8 pixels and (n,) int64 labels."""
+Part = tuple[np.ndarray, np.ndarray]  # (n, h, w) uint8 pixels, (n,) int64 labels
+
+_kept: dict[tuple[Path, str], Part] | None = None  # None: a daemon reads once, and lets go
+
+
+@contextmanager
+def reading_once() -> Iterator[None]:
+    """Keep in here what was read: the peers of a virtual mesh share a process, and the files."""
+    global _kept
+    before, _kept = _kept, {}
+    try:
+        yield
+    finally:
+        _kept = before
+
+
+def read(folder: Path, part: str) -> Part:
+    """Read one part, train or t10k; what comes may be shared and is not to be written to."""
+    if _kept is None:
+        return _read(folder, part)
+    if (folder, part) not in _kept:
+        _kept[folder, part] = _read(folder, part)
+    return _kept[folder, part]
+
+
+def _read(folder: Path, part: str) -> Part:
     pixels = _array(folder, f"{part}-images-idx3-ubyte", 3)
     labels = _array(folder, f"{part}-labels-idx1-ubyte", 1)
     if len(pixels) != len(labels) or labels.max(initial=0) > 9:

@@ -106,3 +106,15 @@ def test_debians_package_is_found_by_itself() -> None:
     assert data.shape == (1, 28, 28)
     assert data.classes[9] == "Ankle boot"
     assert len(data.test) == 10_000
+
+
+def test_peers_of_one_process_share_what_is_read(tmp_path: Path) -> None:
+    """In there a file is read once and cannot be written to; outside, each time anew."""
+    _write(tmp_path, compress=False)
+    with idx.reading_once():
+        pixels, labels = idx.read(tmp_path, "train")
+        again = idx.read(tmp_path, "train")
+    assert again[0] is pixels
+    assert again[1] is labels
+    assert not pixels.flags.writeable
+    assert idx.read(tmp_path, "train")[0] is not pixels
