@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-EVALUATE_BATCH = 512  # images; bounds the activations held at once
+EVALUATE_BATCH = 128  # images; bounds the activations held at once
 
 
 def votes(net: nn.Module, x: Tensor) -> np.ndarray:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from tallynode.errors import ConfigError
 
@@ -69,6 +70,20 @@ def _mlp(shape: Shape, classes: int) -> nn.Module:
     )
 
 
+class _Halve(nn.Module):
+    """2 × 2 max-pooling; without gradients by comparing slices: lenet5 says twice as much a second.
+
+    On a CPU torch's own looks for the place of each maximum, one channel at a time.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:  # (n, channels, h, w) -> (n, channels, h // 2, w // 2)
+        if torch.is_grad_enabled() or x.is_cuda:
+            return functional.max_pool2d(x, 2)
+        height, width = (side // 2 * 2 for side in x.shape[2:])
+        rows = torch.maximum(x[:, :, 0:height:2], x[:, :, 1:height:2])
+        return torch.maximum(rows[..., 0:width:2], rows[..., 1:width:2])
+
+
 def _lenet5(shape: Shape, classes: int) -> nn.Module:
     channels, height, width = shape
     rows, columns = (height // 2 - 4) // 2, (width // 2 - 4) // 2
@@ -76,10 +91,10 @@ def _lenet5(shape: Shape, classes: int) -> nn.Module:
         raise ConfigError(f"model: lenet5 needs images of 12 × 12 or more, not {height} × {width}")
     return nn.Sequential(
         nn.Conv2d(channels, 6, 5, padding=2),
-        nn.MaxPool2d(2),  # before the ReLU: the same net and gradients, a fifth less time
+        _Halve(),  # before the ReLU: the same net and gradients, a fifth less time
         nn.ReLU(),
         nn.Conv2d(6, 16, 5),
-        nn.MaxPool2d(2),
+        _Halve(),
         nn.ReLU(),
         nn.Flatten(),
         nn.Linear(16 * rows * columns, 120),

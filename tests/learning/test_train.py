@@ -188,3 +188,13 @@ def test_torchvision_imports_whatever_operators_its_build_brings() -> None:
     register = torch.library.register_fake
     assert import_torchvision().datasets.MNIST.resources
     assert torch.library.register_fake is register
+
+
+@pytest.mark.parametrize("side", [12, 13, 28])
+def test_a_net_says_the_same_with_and_without_gradients(side: int) -> None:
+    """lenet5 pools in another way where nothing is learnt: bit for bit the same, odd sizes too."""
+    net = models.build("lenet5", (1, side, side), 10, 1)
+    x = torch.rand(30, 1, side, side, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        said = net(x)
+    assert torch.equal(said, net(x).detach())
