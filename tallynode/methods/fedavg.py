@@ -8,9 +8,13 @@ A merge every M epochs is `rounds.local_epochs: M`. The moments of a peer's opti
 
 import numpy as np
 
+from tallynode.learning import evaluate
 from tallynode.methods.method import Method, Metrics, Pull
+from tallynode.methods.once import Once
 from tallynode.protocol.contents import Outcome
 from tallynode.protocol.contents.parameters import Average
+
+_answers: Once[np.ndarray] = Once()
 
 
 class FedAvgMethod(Method):
@@ -33,3 +37,9 @@ class FedAvgMethod(Method):
             assert isinstance(outcome, Average)
             self._learner.load_flat(outcome.values)
         return self._metrics(self._loss)
+
+    def _tested(self) -> np.ndarray:
+        """As ever, of a model that other peers of this process may hold as well."""
+        net, x = self._learner.net, self.data.test.x
+        follows_from = (self.settings.model, self._learner.flat(), x.cpu().numpy())
+        return _answers.of(lambda: evaluate.votes(net, x), *follows_from)

@@ -6,6 +6,7 @@ plays the server, in the same order of batches, so that peers that hear the same
 model. The probes need no labels, and cost no byte.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,8 +14,11 @@ from tallynode.learning import evaluate, train
 from tallynode.learning.distil import Lesson
 from tallynode.methods.fedavg import FedAvgMethod
 from tallynode.methods.method import Metrics
+from tallynode.methods.once import Once
 from tallynode.protocol.contents import Outcome
 from tallynode.protocol.contents.parameters import Average
+
+_taught: Once[np.ndarray] = Once()
 
 DISTIL_RATE = 1e-3  # of Adam, as in the paper, whatever optimiser trains
 
@@ -27,10 +31,23 @@ class FedDfMethod(FedAvgMethod):
         if outcome is not None:
             assert isinstance(outcome, Average)
             x = self.data.probes[torch.from_numpy(outcome.probes)]
-            shares = self._ensemble(outcome, x)
-            self._learner.load_flat(outcome.values)
-            self._distil(Lesson.of(x, shares), round)
+            how = f"{self.settings} {self._seed[0]} {round}"
+            taught = _taught.of(
+                lambda: self._teach_average(outcome, x, round),
+                how,
+                x.cpu().numpy(),
+                outcome.values,
+                *outcome.models,
+            )
+            self._learner.load_flat(taught)
         return self._metrics(self._loss)
+
+    def _teach_average(self, outcome: Average, x: Tensor, round: int) -> np.ndarray:
+        """(parameters,) float32 of the average after it has been taught."""
+        shares = self._ensemble(outcome, x)
+        self._learner.load_flat(outcome.values)
+        self._distil(Lesson.of(x, shares), round)
+        return self._learner.flat()
 
     def _ensemble(self, outcome: Average, x: Tensor) -> Tensor:
         """(n, classes) softmax of the mean logits of all models."""

@@ -118,13 +118,17 @@ class Method(ABC):
 
     def _metrics(self, loss: float, **of_tally: object) -> Metrics:
         truth = self.data.test.y.numpy()
-        predicted = evaluate.votes(self._learner.net, self.data.test.x)
+        predicted = self._tested()
         return Metrics(
             accuracy=evaluate.accuracy(predicted, truth),
             loss=loss,
             per_class=evaluate.per_class_accuracy(predicted, truth, self.classes),
             **of_tally,  # type: ignore[arg-type]
         )
+
+    def _tested(self) -> np.ndarray:
+        """(n,) int64 classes that the learner gives the test samples."""
+        return evaluate.votes(self._learner.net, self.data.test.x)
 
     def _fit(
         self, copy: Copy, round: int, taught: Lesson | None = None, pull: Pull | None = None
