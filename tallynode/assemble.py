@@ -125,7 +125,7 @@ def parts(
         byzantine=mesh.method.byzantine,
         levels=mesh.method.levels,
         select=mesh.method.select,
-        sampled_from=mesh.method.sampled_from,
+        sampled_from=_sampled_from(mesh),
         coding=mesh.method.coding,
         bits=mesh.method.bits,
         bits_down=_bits_down(mesh),
@@ -178,6 +178,12 @@ def _voted(mesh: Mesh, data: PeerData) -> int:
     """Probes voted on in a round."""
     per_round = mesh.task.probes.per_round
     return len(data.probes) if per_round == "all" else min(per_round, len(data.probes))
+
+
+def _sampled_from(mesh: Mesh) -> int | None:
+    """The round from which nobody's votes are weighed; where peers decide for themselves, never."""
+    start = mesh.method.sampling
+    return None if start == "auto" else start
 
 
 def _bits_down(mesh: Mesh) -> int:

@@ -151,7 +151,7 @@ class Mesh(Section):
             place="peer" if self.hub is None else "hub" if peer.name == self.hub else "leaf",
             mu=self.method.mu,
             distil_epochs=self.method.distil_epochs,
-            sampled_from=self.method.sampled_from,
+            sampled_from=self.method.sampling,
             target="histogram" if self.method.name == "fd" else self.method.target,
         )
 

@@ -101,11 +101,12 @@ def _write_seconds(seconds: float) -> str:
     return f"{seconds:.6f}".rstrip("0").rstrip(".") + "s"
 
 
-def _count_or_all(maximum: int) -> PlainValidator:
+def _count_or(maximum: int, *words: str) -> PlainValidator:
     def read(value: object) -> int | str:
         number = isinstance(value, int) and not isinstance(value, bool)
-        if value != "all" and not (number and 1 <= value <= maximum):  # type: ignore[operator]
-            refuse(f"should be a whole number from 1 to {maximum}, or all, not {value!r}")
+        if value not in words and not (number and 1 <= value <= maximum):  # type: ignore[operator]
+            known = " or ".join(words)
+            refuse(f"should be a whole number from 1 to {maximum}, or {known}, not {value!r}")
         return value  # type: ignore[return-value]
 
     return PlainValidator(read)
@@ -162,8 +163,9 @@ def _folder(value: object, info: ValidationInfo) -> object:
 Name = Annotated[str, AfterValidator(_name)]
 DeviceId = Annotated[str, AfterValidator(_device_id)]
 Seconds = Annotated[float, BeforeValidator(_seconds), PlainSerializer(_write_seconds)]
-CountOrAll = Annotated[int | Literal["all"], _count_or_all(COUNT_MAX)]
-Hops = Annotated[int | Literal["all"], _count_or_all(HOPS_MAX)]
+CountOrAll = Annotated[int | Literal["all"], _count_or(COUNT_MAX, "all")]
+CountOrWhen = Annotated[int | Literal["auto", "never"], _count_or(COUNT_MAX, "auto", "never")]
+Hops = Annotated[int | Literal["all"], _count_or(HOPS_MAX, "all")]
 Address = Annotated[str, AfterValidator(_address)]
 Listen = Annotated[str, AfterValidator(_listen)]
 Broker = Annotated[str, AfterValidator(_broker)]

@@ -173,7 +173,7 @@ class Method(Section):
     byzantine: fields.CountOrNone | None = None  # liars that no label may depend on
     target: Target = "hard"
     levels: Annotated[int, Field(ge=1, le=limits.LEVELS_MAX)] = 1  # of sureness in a vote
-    sampled_from: fields.Count | None = None  # round from which learners vote; None: witnesses do
+    sampled_from: fields.CountOrWhen = "auto"  # round from which learners vote, or auto or never
     coding: Literal["context", "packed"] = "context"  # packed: always ceil(log2 C) bits a vote
     bits: Annotated[int, Field(ge=0, le=16)] = 0  # of a soft label's entry; 0: float32
     bits_down: Annotated[int, Field(ge=0, le=16)] | None = None  # of the aggregate; None: as bits
@@ -203,11 +203,20 @@ class Method(Section):
         if self.privacy is not None and self.bridge is not None:
             why = "tells what privacy hides: its noise covers votes and no parameters"
             problems.append((("bridge",), why))
-        if self.sampled_from is not None and self.levels > 1:
+        if isinstance(self.sampled_from, int) and self.levels > 1:
             why = "should be 1 with sampled_from: a sampled vote says nothing of sureness"
             problems.append((("levels",), why))
         fields.refuse_all(problems)
         return self
+
+    @property
+    def sampling(self) -> int | Literal["auto"] | None:
+        """From when learners vote; auto where nothing else asks for the votes of witnesses."""
+        if self.sampled_from == "never":
+            return None
+        plain = self.name == "tally" and self.levels == 1 and self.witness
+        trusting = self.privacy is None and not self.byzantine
+        return self.sampled_from if self.sampled_from != "auto" or (plain and trusting) else None
 
 
 def _heeding(key: str) -> str:

@@ -291,6 +291,11 @@ HEAD = "mesh: m\n"
             "t.yaml:3:18: method.levels: should be 1 with sampled_from: a sampled vote says",
         ),
         (
+            HEAD + "peers: 2\nmethod: {sampled_from: soon}\n",
+            "t.yaml:3:24: method.sampled_from: should be a whole number from 1 to 1000000, or auto "
+            "or never, not 'soon'",
+        ),
+        (
             HEAD + "peers: 2\nmethod: {name: fd, sampled_from: 4}\n",
             "t.yaml:3:34: method.sampled_from: means nothing to method fd, only to tally",
         ),

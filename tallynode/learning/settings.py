@@ -49,4 +49,4 @@ class TrainSettings:
     place: Literal["peer", "hub", "leaf"] = "peer"  # on a star, in a method that knows a hub
     mu: float = 0.01  # how strongly fedprox pulls towards the last average
     distil_epochs: int = 5  # passes over the probes, where distilling is a step of its own
-    sampled_from: int | None = None  # round from which the learner votes; None: never
+    sampled_from: int | Literal["auto"] | None = None  # round from which the learner votes

@@ -6,12 +6,13 @@ private data alone, casts the votes, and the *learner*, trained on private data 
 consensus, is what the user gets. Both see private data equally often, so a learner that hears
 nobody is exactly the peer that trains alone.
 
-Witnesses know no more than their own data. Learners that have caught up with the tally can carry
-on (`sampled_from`): from then on they vote, and each vote is *drawn* from what the learner
-believes. An argmax would confirm a wrong label that all have learnt; draws leave a probe on which
-all doubt with an open histogram, which is then the target. A draw is a soft label in one symbol,
-right on the average over peers and rounds. Its noise follows from the public seed and the round;
-DOUBT is how much of it there is.
+Witnesses know no more than their own data. A learner that has caught up with the tally carries on
+(`sampled_from`): from then on it votes, and each vote is *drawn* from what it believes. An argmax
+would confirm a wrong label that all have learnt; draws leave a probe on which all doubt with an
+open histogram, which is then the target. A draw is a soft label in one symbol, right on the average
+over peers and rounds. Its noise follows from the public seed and the round; DOUBT is how much of it
+there is. Each peer finds out for itself when that is (`auto`): once its learner gives CAUGHT_UP of
+a round's probes the label that the tally gave them.
 """
 
 import numpy as np
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from tallynode.learning import evaluate, train
 from tallynode.learning.diagnose import diagnose
-from tallynode.learning.distil import Lesson, lesson
+from tallynode.learning.distil import Labelled, Lesson, lesson
 from tallynode.learning.samples import PeerData
 from tallynode.learning.settings import TrainSettings
 from tallynode.methods.copies import Copy
@@ -29,6 +30,7 @@ from tallynode.protocol.contents import Outcome
 from tallynode.protocol.contents.soft import SoftConsensus
 from tallynode.protocol.tally import Consensus
 
+CAUGHT_UP = 0.85  # .8 to .92 do as well, see LAB_LOG; too early, all repeat what few have learnt
 DOUBT = 0.7  # temperature of a drawn vote; at 1 it follows the belief itself, and codes larger
 
 
@@ -40,6 +42,9 @@ class TallyMethod(Method):
     ) -> None:
         self.roles = ("learner", "witness") if settings.witness else ("learner",)
         super().__init__(data, settings, classes=classes, seed=seed, index=index)
+        start = settings.sampled_from
+        self._decides = start == "auto"
+        self._draws_from = start if isinstance(start, int) else None  # round
 
     def train(self, round: int, probes: np.ndarray) -> np.ndarray:
         """Train the voter on private data alone and return what it says of the probes (n,)."""
@@ -53,8 +58,7 @@ class TallyMethod(Method):
         return evaluate.sampled_votes(voter.net, x, DOUBT, torch.Generator().manual_seed(seed))
 
     def _draws(self, round: int) -> bool:
-        start = self.settings.sampled_from
-        return start is not None and round >= start
+        return self._draws_from is not None and round >= self._draws_from
 
     def _voter(self, round: int) -> Copy:
         return self._learner if self._draws(round) else self._copies[self.roles[-1]]
@@ -75,7 +79,11 @@ class TallyMethod(Method):
             accuracy = self._accuracy_of(outcome)
             if isinstance(outcome, Consensus):
                 found = diagnose(outcome, self._truth(outcome.probes))
+                found["learner_votes"] = self._draws(round)
         loss = self._fit_learner(round, taught)
+        undecided = self._decides and self._draws_from is None
+        if outcome is not None and undecided and self._agreement(outcome) >= CAUGHT_UP:
+            self._draws_from = round + 1
         return self._metrics(loss, tally_accuracy=accuracy, tally=found)
 
     def _fit_learner(self, round: int, taught: Lesson | None) -> float:
@@ -83,3 +91,23 @@ class TallyMethod(Method):
             taught is None and self._voter(round) is self._learner and self._trained == round
         )
         return self._loss if one_copy_is_done else self._fit(self._learner, round, taught)
+
+    def _agreement(self, said: Labelled) -> float:
+        """Share of the mesh's labels that the learner gives as well."""
+        heard = said.heard
+        if not heard.any():
+            return 0.0
+        x = self.data.probes[torch.from_numpy(said.probes[heard])]
+        return evaluate.accuracy(evaluate.votes(self._learner.net, x), said.labels[heard])
+
+    def state(self) -> dict[str, Tensor]:
+        """Return everything that resuming needs, since when the learner votes among it."""
+        start = -1 if self._draws_from is None else self._draws_from
+        return super().state() | ({"draws_from": torch.tensor(start)} if self._decides else {})
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Restore what `state` returned; DataError if it belongs to something else."""
+        super().load(tensors)
+        if self._decides and "draws_from" in tensors:
+            start = int(tensors["draws_from"])
+            self._draws_from = start if start >= 0 else None

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tallynode.learning import evaluate, models, train
 from tallynode.learning.data import PeerData, load_peer_data
 from tallynode.learning.distil import Lesson
 from tallynode.learning.settings import DataSettings, TrainSettings
+from tallynode.methods import tally as tally_method
 from tallynode.methods.copies import learner_weights
 from tallynode.methods.merge import MergePlan
 from tallynode.methods.method import Metrics
@@ -95,12 +97,20 @@ def test_peers_start_alike_and_train_apart(parts: list[PeerData]) -> None:
     assert not _same(first.state(), second.state())
 
 
-@pytest.mark.parametrize(("witness", "sampled"), [(True, None), (False, None), (True, 2)])
+@pytest.mark.parametrize(
+    ("witness", "sampled"), [(True, None), (False, None), (True, 2), (True, "auto")]
+)
 @pytest.mark.parametrize("voted", [True, False])
 def test_resumed_equals_uninterrupted(
-    parts: list[PeerData], tmp_path: Path, witness: bool, sampled: int | None, voted: bool
+    parts: list[PeerData],
+    tmp_path: Path,
+    witness: bool,
+    sampled: int | Literal["auto"] | None,
+    voted: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Stopped between rounds or between vote and tally, stored and loaded: the same bits follow."""
+    monkeypatch.setattr(tally_method, "CAUGHT_UP", 0.2)
     settings = replace(SETTINGS, witness=witness, sampled_from=sampled)
     whole, other = _mesh(parts[:2], settings)
     for number in range(2):
@@ -304,3 +314,24 @@ def test_from_a_round_on_learners_vote_with_doubt(parts: list[PeerData]) -> None
     drawn._fit_learner = lambda round, lesson: taught.append(lesson) or 0.0  # type: ignore[assignment, func-returns-value]
     drawn.learn(3, consensus)
     assert taught[0].target.dtype == torch.float32
+
+
+def test_a_learner_votes_once_it_has_caught_up(
+    parts: list[PeerData], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever agrees with the tally by now speaks for itself from the next round on, for good."""
+    peer = TallyMethod(
+        parts[0], replace(SETTINGS, sampled_from="auto"), classes=10, seed=3, index=0
+    )
+    assert parts[0].probe_labels is not None
+    votes = parts[0].probe_labels.numpy()
+    consensus = tally({"a": votes, "b": votes}, PROBES, 10)
+    shares, spoke = [], []
+    monkeypatch.setattr(evaluate, "accuracy", lambda *_: shares[-1])
+    for number, share in enumerate([0.5, tally_method.CAUGHT_UP, 0.0, 0.0]):
+        shares.append(share)
+        peer.train(number, PROBES)
+        found = peer.learn(number, consensus).tally
+        assert found is not None
+        spoke.append(found["learner_votes"])
+    assert spoke == [False, False, True, True]
