@@ -116,7 +116,8 @@ method: {hops: 0, target: soft}
         "not 5",
         "t.yaml:8:1: rounds: this key was already given at line 7, column 1",
         "t.yaml:9:16: method.hops: should be a whole number from 1 to 255, or all, not 0",
-        "t.yaml:9:27: method.target: should be 'hard', 'histogram' or 'posterior', not 'soft'",
+        "t.yaml:9:27: method.target: should be 'hard', 'histogram', 'weighed' or 'posterior', "
+        "not 'soft'",
     ]
 
 

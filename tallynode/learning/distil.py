@@ -3,8 +3,9 @@
 The tally says how much it is worth as a whole, and each probe counts by the confidence of its
 consensus: that replaces the weight that TallyTrain (arXiv 2607.00173) decays by hand. Noise teaches
 nothing, and a probe on which the voters are split pulls little. The target is
-the winning class (`hard`), the vote histogram (`histogram`), or what the tally believes of each
-class, tempered so that the runners-up stay visible (`posterior`).
+the winning class (`hard`), the vote histogram (`histogram`), the same with each voter worth how far
+it agrees with the tally (`weighed`), or what the tally believes of each class, tempered so that the
+runners-up stay visible (`posterior`).
 """
 
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ class Tally(Labelled, Protocol):
     @property
     def counts(self) -> np.ndarray: ...  # (n, classes), votes
     @property
+    def weighed(self) -> np.ndarray: ...  # (n, classes) float32, votes by what voters are worth
+    @property
     def posterior(self) -> np.ndarray: ...  # (n, classes) float32
 
 
@@ -72,8 +75,9 @@ def lesson(probes: Tensor, consensus: Tally, target: Target) -> Lesson | None:
     weight = weight * (worth / weight.mean().clamp(min=1e-6))
     if target == "hard":
         return Lesson.of(x, torch.from_numpy(consensus.labels[heard]), weight)
-    if target == "histogram":
-        shares = torch.from_numpy(consensus.counts[heard]).float()
+    if target in ("histogram", "weighed"):
+        votes = consensus.counts if target == "histogram" else consensus.weighed
+        shares = torch.from_numpy(votes[heard]).float()
     else:
         shares = torch.from_numpy(consensus.posterior[heard]).pow(POSTERIOR_POWER)
     return Lesson.of(x, shares / shares.sum(dim=1, keepdim=True).clamp(min=1e-6), weight)

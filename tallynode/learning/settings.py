@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Target = Literal["hard", "histogram", "posterior"]
+Target = Literal["hard", "histogram", "weighed", "posterior"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

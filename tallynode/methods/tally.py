@@ -9,10 +9,11 @@ nobody is exactly the peer that trains alone.
 Witnesses know no more than their own data. A learner that has caught up with the tally carries on
 (`sampled_from`): from then on it votes, and each vote is *drawn* from what it believes. An argmax
 would confirm a wrong label that all have learnt; draws leave a probe on which all doubt with an
-open histogram, which is then the target. A draw is a soft label in one symbol, right on the average
-over peers and rounds. Its noise follows from the public seed and the round; DOUBT is how much of it
-there is. Each peer finds out for itself when that is (`auto`): once its learner gives CAUGHT_UP of
-a round's probes the label that the tally gave them.
+open histogram, which is then the target, each voter in it worth how far it agrees with the tally.
+A draw is a soft label in one symbol, right on the average over peers and rounds. Its noise follows
+from the public seed and the round; DOUBT is how much of it there is. Each peer finds out for itself
+when that is (`auto`): once its learner gives CAUGHT_UP of a round's probes the label that the tally
+gave them.
 """
 
 import numpy as np
@@ -74,7 +75,7 @@ class TallyMethod(Method):
         taught, accuracy, found = None, None, None
         if outcome is not None:
             assert isinstance(outcome, Consensus | SoftConsensus)
-            target = "histogram" if self._draws(round) else self.settings.target
+            target = "weighed" if self._draws(round) else self.settings.target
             taught = lesson(self.data.probes, outcome, target)
             accuracy = self._accuracy_of(outcome)
             if isinstance(outcome, Consensus):

@@ -127,6 +127,31 @@ class Consensus:
         return self._table(self.candidates.count, np.int32)
 
     @property
+    def weighed(self) -> np.ndarray:
+        """(n, classes) float32 votes a class, each worth as much as its voter."""
+        of = self.candidates
+        worths = np.repeat(self.skills, of.votes.shape[1])
+        sums = np.bincount(of.pair_of.ravel(), weights=worths, minlength=len(of.count))
+        return self._table(sums, np.float32)
+
+    @property
+    def skills(self) -> np.ndarray:
+        """(voters,) float64 in [0, 1]: how far each agrees with the labels, beyond chance.
+
+        Cohen's kappa (1960), and 0 for whoever agrees less than chance: votes that are constant, at
+        random or contrary are worth nothing.
+        """
+        of, heard = self.candidates, self.heard
+        votes, labels, n = of.votes[:, heard], self.labels[heard], int(heard.sum())
+        if not n:
+            return np.zeros(self.voters)
+        agreed = (votes == labels).mean(axis=1)
+        there = np.bincount(labels, minlength=of.classes)
+        chance = np.array([(there[row]).sum() for row in votes]) / (n * n)
+        kappa = np.where(chance < 1, (agreed - chance) / np.maximum(1 - chance, 1e-12), 0)
+        return np.maximum(kappa, 0)
+
+    @property
     def said(self) -> np.ndarray:
         """(n, classes) shares of the votes, whatever the rule makes of them."""
         shares: np.ndarray = self.counts / self.voters

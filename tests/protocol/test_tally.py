@@ -94,3 +94,34 @@ def test_a_histogram_too_large_for_the_machine_is_refused() -> None:
     assert consensus.labels.sum() == 0
     with pytest.raises(LocalError, match="too large"):
         _ = consensus.counts
+
+
+def test_votes_weigh_what_their_voters_are_worth() -> None:
+    """By Cohen's kappa: constant, random and contrary votes count for nothing."""
+    truth = np.arange(400) % 4
+    draw = np.random.default_rng(1)
+    half = np.where(draw.random(400) < 0.5, truth, draw.integers(0, 4, 400))
+    voters = {**dict.fromkeys("abchi", truth), "d": half}
+    liars = {"e": np.zeros(400), "f": draw.integers(0, 4, 400), "g": (truth + 1) % 4}
+    consensus = tally({**voters, **liars}, np.arange(400), 4)
+    assert (consensus.labels == truth).all()
+    skills = dict(zip("abcdefghi", consensus.skills, strict=True))
+    assert [skills[name] for name in "abchieg"] == [1, 1, 1, 1, 1, 0, 0]
+    chance = np.bincount(half, minlength=4).dot(np.full(4, 100)) / 400**2
+    assert skills["d"] == pytest.approx(((half == truth).mean() - chance) / (1 - chance))
+    assert skills["f"] < 0.1
+    weighed = consensus.weighed
+    assert weighed.sum(axis=1) == pytest.approx(np.full(400, sum(skills.values())))
+    for probe in (0, 7, 399):
+        by_hand = np.zeros(4)
+        for name, said in {**voters, **liars}.items():
+            by_hand[int(said[probe])] += skills[name]
+        assert weighed[probe] == pytest.approx(by_hand, abs=1e-6)
+
+
+def test_a_round_that_is_silent_has_no_worthy_voter() -> None:
+    """With nothing to agree with nobody is weighed, and nothing is divided by nought."""
+    ballots = {"a": np.array([0, 1]), "b": np.array([1, 0])}
+    consensus = tally(ballots, np.arange(2), 2, byzantine=1)
+    assert consensus.skills.tolist() == [0, 0]
+    assert consensus.weighed.sum() == 0

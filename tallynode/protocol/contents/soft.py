@@ -54,6 +54,11 @@ class SoftConsensus:
         return self.posterior
 
     @property
+    def weighed(self) -> np.ndarray:
+        """(n, classes) float32: the same, for nobody's soft labels are weighed."""
+        return self.posterior
+
+    @property
     def said(self) -> np.ndarray:
         """(n, classes) shares of what was said of each probe."""
         return self.posterior
