@@ -181,7 +181,7 @@ def _voted(mesh: Mesh, data: PeerData) -> int:
 
 
 def _sampled_from(mesh: Mesh) -> int | None:
-    """The round from which nobody's votes are weighed; where peers decide for themselves, never."""
+    """The round from which the majority labels; where peers decide for themselves, never."""
     start = mesh.method.sampling
     return None if start == "auto" else start
 

@@ -103,8 +103,8 @@ def _write_seconds(seconds: float) -> str:
 
 def _count_or(maximum: int, *words: str) -> PlainValidator:
     def read(value: object) -> int | str:
-        number = isinstance(value, int) and not isinstance(value, bool)
-        if value not in words and not (number and 1 <= value <= maximum):  # type: ignore[operator]
+        number = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= maximum
+        if value not in words and not number:
             known = " or ".join(words)
             refuse(f"should be a whole number from 1 to {maximum}, or {known}, not {value!r}")
         return value  # type: ignore[return-value]

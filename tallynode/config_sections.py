@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tallynode import config_fields as fields
 from tallynode.config_yaml import Where
-from tallynode.learning.settings import Target, TrainSettings
+from tallynode.learning.settings import Device, Target, TrainSettings
 from tallynode.protocol import limits
 from tallynode.protocol.privacy import DELTA, Budget
 
@@ -25,7 +25,7 @@ class Peer(Section):
     address: fields.Address | None = None
     port: fields.Port | None = None
     model: Literal["mlp", "lenet5", "resnet8"] | None = None  # None: the task's
-    device: Literal["cpu", "cuda"] | None = None  # None: the task's
+    device: Device | None = None  # None: the task's
     data: fields.Data | None = None  # None: the task's
 
 
@@ -57,7 +57,7 @@ class Task(Section):
     data: fields.Data = "digits"
     data_dir: fields.Folder | None = None
     model: Literal["mlp", "lenet5", "resnet8"] = "mlp"
-    device: Literal["cpu", "cuda"] = "cpu"  # where the arithmetic is done
+    device: Device = "cpu"  # where the arithmetic is done
     test: fields.Count | None = None  # test samples at most; None: all that the source has
     probes: Probes = Probes()
     partition: Partition = Partition()

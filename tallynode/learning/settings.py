@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 Target = Literal["hard", "histogram", "weighed", "posterior"]
+Device = Literal["cpu", "cuda"]  # where the arithmetic is done
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +34,7 @@ class TrainSettings:
     """How a peer trains."""
 
     model: str = "mlp"  # mlp | lenet5 | resnet8
-    device: Literal["cpu", "cuda"] = "cpu"  # where the arithmetic is done
+    device: Device = "cpu"
     local_epochs: int = 1
     local_steps: int | None = None  # instead of local_epochs
     batch_size: int = 32  # samples

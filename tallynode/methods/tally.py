@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from tallynode.learning import evaluate, train
 from tallynode.learning.diagnose import diagnose
-from tallynode.learning.distil import Labelled, Lesson, lesson
+from tallynode.learning.distil import Lesson, lesson
 from tallynode.learning.samples import PeerData
 from tallynode.learning.settings import TrainSettings
 from tallynode.methods.copies import Copy
@@ -82,9 +82,12 @@ class TallyMethod(Method):
                 found = diagnose(outcome, self._truth(outcome.probes))
                 found["learner_votes"] = self._draws(round)
         loss = self._fit_learner(round, taught)
-        undecided = self._decides and self._draws_from is None
-        if outcome is not None and undecided and self._agreement(outcome) >= CAUGHT_UP:
-            self._draws_from = round + 1
+        if self._decides and self._draws_from is None and isinstance(outcome, Consensus):
+            said = evaluate.votes(
+                self._learner.net, self.data.probes[torch.from_numpy(outcome.probes)]
+            )
+            if (outcome.agreement(said) or 0.0) >= CAUGHT_UP:
+                self._draws_from = round + 1
         return self._metrics(loss, tally_accuracy=accuracy, tally=found)
 
     def _fit_learner(self, round: int, taught: Lesson | None) -> float:
@@ -92,14 +95,6 @@ class TallyMethod(Method):
             taught is None and self._voter(round) is self._learner and self._trained == round
         )
         return self._loss if one_copy_is_done else self._fit(self._learner, round, taught)
-
-    def _agreement(self, said: Labelled) -> float:
-        """Share of the mesh's labels that the learner gives as well."""
-        heard = said.heard
-        if not heard.any():
-            return 0.0
-        x = self.data.probes[torch.from_numpy(said.probes[heard])]
-        return evaluate.accuracy(evaluate.votes(self._learner.net, x), said.labels[heard])
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that resuming needs, since when the learner votes among it."""

@@ -31,8 +31,7 @@ def data() -> PeerData:
 
 def flat(method: FedAvgMethod) -> np.ndarray:
     """(parameters,) float32, a copy."""
-    values: np.ndarray = method._learner.flat()
-    return values
+    return method._learner.flat()
 
 
 def average(models: list[np.ndarray]) -> Average:

@@ -35,8 +35,7 @@ def data() -> PeerData:
 
 def flat(method: Method) -> np.ndarray:
     """(parameters,) float32, a copy."""
-    values: np.ndarray = method._learner.flat()
-    return values
+    return method._learner.flat()
 
 
 def soft(seed: int) -> SoftConsensus:

@@ -20,7 +20,7 @@ from tallynode.methods.copies import learner_weights
 from tallynode.methods.merge import MergePlan
 from tallynode.methods.method import Metrics
 from tallynode.methods.tally import TallyMethod
-from tallynode.protocol.tally import tally
+from tallynode.protocol.tally import Consensus, tally
 
 DATA = DataSettings(source="digits", probes=500, per_peer=125, dirichlet=0.1)
 SETTINGS = TrainSettings(learning_rate=1e-2)
@@ -327,7 +327,7 @@ def test_a_learner_votes_once_it_has_caught_up(
     votes = parts[0].probe_labels.numpy()
     consensus = tally({"a": votes, "b": votes}, PROBES, 10)
     shares, spoke = [], []
-    monkeypatch.setattr(evaluate, "accuracy", lambda *_: shares[-1])
+    monkeypatch.setattr(Consensus, "agreement", lambda *_: shares[-1])
     for number, share in enumerate([0.5, tally_method.CAUGHT_UP, 0.0, 0.0]):
         shares.append(share)
         peer.train(number, PROBES)

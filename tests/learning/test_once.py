@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from torch import Tensor, nn
 
 from tallynode.config import Mesh
 from tallynode.lab.study import run_case
@@ -42,9 +43,9 @@ def test_sharing_work_changes_no_bit(name: str, monkeypatch: pytest.MonkeyPatch)
     counted = []
     votes = evaluate.votes
 
-    def counting(*arguments: object) -> np.ndarray:
+    def counting(net: nn.Module, x: Tensor) -> np.ndarray:
         counted[-1] += 1
-        return votes(*arguments)  # type: ignore[arg-type]
+        return votes(net, x)
 
     monkeypatch.setattr(evaluate, "votes", counting)
     counted.append(0)
