@@ -31,21 +31,16 @@ def probabilities(net: nn.Module, x: Tensor) -> np.ndarray:
     return torch.cat(parts).cpu().numpy()
 
 
-def sampled_votes(
-    net: nn.Module, x: Tensor, doubt: float, generator: torch.Generator
-) -> np.ndarray:
+def drawn_votes(net: nn.Module, x: Tensor, doubt: float, at: np.ndarray) -> np.ndarray:
     """Draw a class for each image from softmax(logits / doubt): (n, ch, h, w) -> (n,) int64.
 
-    Gumbel's way: the argmax of logits and noise that is minus the log of an exponential variable.
+    A class holds as long a piece of [0, 1) as it is likely, in the order of the classes; drawn is
+    that on whose piece `at` (n,) falls.
     """
-    net.eval()
-    drawn = []
-    with torch.inference_mode():
-        for batch in torch.split(x, EVALUATE_BATCH):
-            logits = net(batch).cpu()
-            noise = -torch.empty_like(logits).exponential_(generator=generator).log()
-            drawn.append((logits + doubt * noise).argmax(dim=1))
-    return torch.cat(drawn).numpy()
+    scores = logits(net, x).astype(np.float64) / doubt
+    upto = np.exp(scores - scores.max(axis=1, keepdims=True)).cumsum(axis=1)
+    drawn: np.ndarray = (upto <= at[:, None] * upto[:, -1:]).sum(axis=1)
+    return drawn
 
 
 def sure_votes(net: nn.Module, x: Tensor, levels: int) -> np.ndarray:

@@ -6,14 +6,16 @@ private data alone, casts the votes, and the *learner*, trained on private data 
 consensus, is what the user gets. Both see private data equally often, so a learner that hears
 nobody is exactly the peer that trains alone.
 
-Witnesses know no more than their own data. A learner that has caught up with the tally carries on
-(`sampled_from`): from then on it votes, and each vote is *drawn* from what it believes. An argmax
-would confirm a wrong label that all have learnt; draws leave a probe on which all doubt with an
-open histogram, which is then the target, each voter in it worth how far it agrees with the tally.
-A draw is a soft label in one symbol, right on the average over peers and rounds. Its noise follows
-from the public seed and the round; DOUBT is how much of it there is. Each peer finds out for itself
-when that is (`auto`): once its learner gives CAUGHT_UP of a round's probes the label that the tally
-gave them.
+Witnesses know no more than their own data. A learner that has nearly caught up with the tally
+carries on (`sampled_from`): from then on it votes, and each vote is *drawn* from what it believes.
+An argmax would confirm a wrong label that all have learnt; draws leave a probe on which all doubt
+with an open histogram, which is then the target, each voter in it worth how far it agrees with the
+tally. A draw is a soft label in one symbol: on the mean over peers and rounds it is what they
+believe. Where on a probe's [0, 1) each draws is public and spread evenly, so that ten peers who
+believe .3 of a class cast three votes for it and not one or six by luck. Each peer finds out for
+itself when it carries on (`auto`): once its learner gives CAUGHT_UP of a round's probes the label
+that the tally gave them. Once it gives SETTLED of them it draws from less than its DOUBT: until
+then that would make what all have wrong for certain, from then on it ends sooner and codes smaller.
 """
 
 import numpy as np
@@ -31,8 +33,10 @@ from tallynode.protocol.contents import Outcome
 from tallynode.protocol.contents.soft import SoftConsensus
 from tallynode.protocol.tally import Consensus
 
-CAUGHT_UP = 0.85  # .8 to .92 do as well, see LAB_LOG; too early, all repeat what few have learnt
-DOUBT = 0.7  # temperature of a drawn vote; at 1 it follows the belief itself, and codes larger
+CAUGHT_UP = 0.7  # of the tally's labels; too late, and all have learnt what few witnesses had wrong
+SETTLED = 0.9
+DOUBT, SETTLED_DOUBT = 1.0, 0.7  # temperatures of a drawn vote; at 1 it follows the belief itself
+BY_PEER, BY_ROUND = 0.6180339887, 0.7548776662  # steps in [0, 1) that come back nowhere near
 
 
 class TallyMethod(Method):
@@ -44,8 +48,9 @@ class TallyMethod(Method):
         self.roles = ("learner", "witness") if settings.witness else ("learner",)
         super().__init__(data, settings, classes=classes, seed=seed, index=index)
         start = settings.sampled_from
-        self._decides = start == "auto"
+        self._may_draw, self._decides = start is not None, start == "auto"
         self._draws_from = start if isinstance(start, int) else None  # round
+        self._agreed = 0.0  # share of the last tally's labels that the learner gives
 
     def train(self, round: int, probes: np.ndarray) -> np.ndarray:
         """Train the voter on private data alone and return what it says of the probes (n,)."""
@@ -55,8 +60,16 @@ class TallyMethod(Method):
         x = self.data.probes[torch.from_numpy(probes)]
         if not self._draws(round):
             return self._said(voter.net, x)
-        seed = train.seed_of(*self._seed, round, "doubt")
-        return evaluate.sampled_votes(voter.net, x, DOUBT, torch.Generator().manual_seed(seed))
+        doubt = SETTLED_DOUBT if self._agreed >= SETTLED else DOUBT
+        return evaluate.drawn_votes(voter.net, x, doubt, self._draws_at(round)[probes])
+
+    def _draws_at(self, round: int) -> np.ndarray:
+        """(probes,) float64 in [0, 1): for each probe evenly spread over peers and over rounds."""
+        mesh, index = self._seed
+        generator = torch.Generator().manual_seed(train.seed_of(mesh, "draws"))
+        start = torch.rand(len(self.data.probes), generator=generator, dtype=torch.float64)
+        at: np.ndarray = (start.numpy() + index * BY_PEER + round * BY_ROUND) % 1
+        return at
 
     def _draws(self, round: int) -> bool:
         return self._draws_from is not None and round >= self._draws_from
@@ -82,13 +95,16 @@ class TallyMethod(Method):
                 found = diagnose(outcome, self._truth(outcome.probes))
                 found["learner_votes"] = self._draws(round)
         loss = self._fit_learner(round, taught)
-        if self._decides and self._draws_from is None and isinstance(outcome, Consensus):
-            said = evaluate.votes(
-                self._learner.net, self.data.probes[torch.from_numpy(outcome.probes)]
-            )
-            if (outcome.agreement(said) or 0.0) >= CAUGHT_UP:
-                self._draws_from = round + 1
+        if self._may_draw and isinstance(outcome, Consensus):
+            self._compare(round, outcome)
         return self._metrics(loss, tally_accuracy=accuracy, tally=found)
+
+    def _compare(self, round: int, outcome: Consensus) -> None:
+        """See how far the learner is with the tally, and whether it is to vote from now on."""
+        x = self.data.probes[torch.from_numpy(outcome.probes)]
+        self._agreed = outcome.agreement(evaluate.votes(self._learner.net, x)) or 0.0
+        if self._decides and self._draws_from is None and self._agreed >= CAUGHT_UP:
+            self._draws_from = round + 1
 
     def _fit_learner(self, round: int, taught: Lesson | None) -> float:
         one_copy_is_done = (
@@ -97,13 +113,20 @@ class TallyMethod(Method):
         return self._loss if one_copy_is_done else self._fit(self._learner, round, taught)
 
     def state(self) -> dict[str, Tensor]:
-        """Return everything that resuming needs, since when the learner votes among it."""
+        """Return everything that resuming needs, when and how the learner draws among it."""
+        if not self._may_draw:
+            return super().state()
         start = -1 if self._draws_from is None else self._draws_from
-        return super().state() | ({"draws_from": torch.tensor(start)} if self._decides else {})
+        return super().state() | {
+            "draws_from": torch.tensor(start),
+            "agreed": torch.tensor(self._agreed, dtype=torch.float64),
+        }
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Restore what `state` returned; DataError if it belongs to something else."""
         super().load(tensors)
+        if self._may_draw and "agreed" in tensors:
+            self._agreed = float(tensors["agreed"])
         if self._decides and "draws_from" in tensors:
             start = int(tensors["draws_from"])
             self._draws_from = start if start >= 0 else None

@@ -335,3 +335,36 @@ def test_a_learner_votes_once_it_has_caught_up(
         assert found is not None
         spoke.append(found["learner_votes"])
     assert spoke == [False, False, True, True]
+
+
+def test_draws_are_spread_evenly_over_peers_and_over_rounds(parts: list[PeerData]) -> None:
+    """Eight peers who believe the same cast the votes of their mean, to within two."""
+    peers = [
+        TallyMethod(parts[0], replace(SETTINGS, sampled_from=1), classes=10, seed=3, index=i)
+        for i in range(8)
+    ]
+    for among in ([p._draws_at(5) for p in peers], [peers[2]._draws_at(n) for n in range(8)]):
+        at = np.stack(among)  # (8, probes)
+        for share in (0.3, 0.5, 0.9):
+            votes = (at < share).sum(axis=0)
+            assert np.abs(votes - 8 * share).max() < 2
+        assert np.abs((at < 0.3).mean() - 0.3) < 0.01
+    elsewhere = TallyMethod(parts[0], SETTINGS, classes=10, seed=4, index=0)
+    assert np.abs(elsewhere._draws_at(5) - peers[0]._draws_at(5)).mean() > 0.2
+
+
+def test_draws_are_surer_once_the_learner_is_settled(
+    parts: list[PeerData], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Agreement with the last tally decides, of the probes that it was about."""
+    peer = TallyMethod(parts[0], replace(SETTINGS, sampled_from=1), classes=10, seed=3, index=0)
+    doubts: list[float] = []
+    monkeypatch.setattr(
+        evaluate, "drawn_votes", lambda net, x, doubt, at: doubts.append(doubt) or PROBES * 0
+    )
+    ballots = {"a": PROBES * 0, "b": PROBES * 0}
+    for agreed in (0.0, tally_method.SETTLED, 0.5):
+        monkeypatch.setattr(Consensus, "agreement", lambda *_, agreed=agreed: agreed)
+        peer.learn(len(doubts), tally(ballots, PROBES, 10))
+        peer.train(len(doubts) + 1, PROBES)
+    assert doubts == [tally_method.DOUBT, tally_method.SETTLED_DOUBT, tally_method.DOUBT]

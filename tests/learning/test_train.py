@@ -166,21 +166,22 @@ def test_votes_do_not_depend_on_the_size_of_the_batches(monkeypatch: pytest.Monk
     assert whole.dtype == np.int64
 
 
-def test_sampled_votes_are_drawn_from_the_tempered_belief() -> None:
-    """Shares of 20,000 draws are softmax(logits / doubt); without doubt it is the argmax."""
+def test_votes_are_drawn_from_the_tempered_belief() -> None:
+    """Each class is drawn on as long a piece of [0, 1) as softmax(logits / doubt) gives it."""
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0])
-    x = logits.expand(20_000, 1, 1, 4)
-
-    def draw(doubt: float, seed: int) -> np.ndarray:
-        generator = torch.Generator().manual_seed(seed)
-        return evaluate.sampled_votes(nn.Flatten(), x, doubt, generator)
-
+    at = np.arange(20_000) / 20_000
     for doubt in (0.7, 1.0):
-        shares = np.bincount(draw(doubt, 1), minlength=4) / len(x)
-        assert np.allclose(shares, (logits / doubt).softmax(dim=0), atol=0.015)  # 4 deviations
-    assert np.array_equal(draw(0.7, 1), draw(0.7, 1))
-    assert not np.array_equal(draw(0.7, 1), draw(0.7, 2))
-    assert not draw(0.0, 1).any()
+        drawn = evaluate.drawn_votes(nn.Flatten(), logits.expand(20_000, 1, 1, 4), doubt, at)
+        shares = np.bincount(drawn, minlength=4) / len(at)
+        assert np.allclose(shares, (logits / doubt).softmax(dim=0), atol=1e-4)
+        assert (np.diff(drawn) >= 0).all()
+
+
+def test_a_class_of_no_chance_is_never_drawn() -> None:
+    """Neither at 0 nor just below 1, where rounding could run over the end."""
+    x = torch.tensor([-1e4, 3.0, 2.0, -1e4]).expand(2, 1, 1, 4)
+    at = np.array([0.0, np.nextafter(1, 0)])
+    assert evaluate.drawn_votes(nn.Flatten(), x, 1.0, at).tolist() == [1, 2]
 
 
 def test_torchvision_imports_whatever_operators_its_build_brings() -> None:
