@@ -13,7 +13,7 @@ from tallynode import assemble
 from tallynode.assemble import Parts
 from tallynode.config import Mesh
 from tallynode.lab.world.clock import Clock
-from tallynode.lab.world.host import Host
+from tallynode.lab.world.host import Host, Trainer
 from tallynode.lab.world.network import Calm, Network
 from tallynode.layout import Layout, edgeless
 from tallynode.learning.idx import reading_once
@@ -26,10 +26,16 @@ TRAIN_S = 1.0  # seconds of made-up time that training, or learning, takes
 
 Emit = Callable[[Mapping[str, Any]], None]
 Watch = Callable[[str, ef.Effect], None]
+Disguise = Callable[[Parts, Trainer], Trainer]  # a peer's own trainer -> who answers in its place
 
 
-def run_virtual(mesh: Mesh, emit: Emit) -> None:
-    """Build every peer of the mesh and run them to their end; `emit` as in VirtualMesh.
+def themselves(_: Parts, trainer: Trainer) -> Trainer:
+    """Nobody stands in for anybody."""
+    return trainer
+
+
+def run_virtual(mesh: Mesh, emit: Emit, disguise: Disguise = themselves) -> None:
+    """Build every peer of the mesh and run them to their end; the rest as in VirtualMesh.
 
     Private votes are not private here: their noise follows from the seed, so that a run repeats.
     """
@@ -43,7 +49,7 @@ def run_virtual(mesh: Mesh, emit: Emit) -> None:
                 continue
             secret = f"{mesh.seed}/{name}".encode()
             parts[name] = assemble.parts(mesh, name, layout=layout, secret=secret)
-    VirtualMesh(parts, emit).run()
+    VirtualMesh(parts, emit, disguise=disguise).run()
 
 
 def accuracy_alone(mesh: Mesh) -> dict[str, float]:
@@ -64,15 +70,22 @@ class VirtualMesh:
         parts: the peers, by name.
         emit: takes each line of rounds.jsonl.
         watch: sees each effect of each peer, by name, before it is executed.
+        disguise: who answers in a trainer's place.
     """
 
     def __init__(
-        self, parts: Mapping[str, Parts], emit: Emit, watch: Watch = lambda name, effect: None
+        self,
+        parts: Mapping[str, Parts],
+        emit: Emit,
+        watch: Watch = lambda name, effect: None,
+        disguise: Disguise = themselves,
     ) -> None:
         self._clock = Clock()
         self._network = Network(self._clock, Calm(), self._deliver)
         self._hosts = {
-            name: _Learner(of, (self._clock, self._network), emit, watch)
+            name: _Learner(
+                of, disguise(of, _Timed(of.method)), (self._clock, self._network), emit, watch
+            )
             for name, of in parts.items()
         }
 
@@ -106,9 +119,14 @@ class _Learner(Host):
     """A host whose rounds become records."""
 
     def __init__(
-        self, parts: Parts, world: tuple[Clock, Network], emit: Emit, watch: Watch
+        self,
+        parts: Parts,
+        trainer: Trainer,
+        world: tuple[Clock, Network],
+        emit: Emit,
+        watch: Watch,
     ) -> None:
-        super().__init__(parts.settings, _Timed(parts.method), *world)
+        super().__init__(parts.settings, trainer, *world)
         self._emit = emit
         self._watch = watch
 

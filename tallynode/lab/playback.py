@@ -1,0 +1,99 @@
+"""A virtual run that can be killed and goes on where it was.
+
+The virtual mesh leaves nothing to chance: the same answers of its trainers lead to the same run. So
+what a trainer answers is written down, and its method's state at the end of each round. A run that
+is started again is played from its beginning, the rounds that are written down being read instead
+of trained, which takes seconds for what took hours.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from tallynode.edge.checkpoint import pack, unpack
+from tallynode.edge.storage import atomic_write
+from tallynode.errors import DataError, LocalError
+from tallynode.lab.world.host import Trainer
+from tallynode.methods.method import Method
+from tallynode.protocol import effects as ef
+from tallynode.protocol import events as ev
+
+
+class Remembered:
+    """A trainer whose answers outlive the process.
+
+    Args:
+        trainer: what answers first.
+        method: what it trains.
+        folder: this peer's own; made if it is not there.
+        key: of everything that the run depends on.
+
+    Raises:
+        DataError: the folder holds another run, or what it holds is damaged.
+    """
+
+    def __init__(self, trainer: Trainer, method: Method, folder: Path, key: str) -> None:
+        self._trainer = trainer
+        self._method = method
+        self._folder = folder
+        self._key = key
+        self._known = 0  # rounds that are written down, and covered by the state
+        self._said: tuple[float, ev.Trained] | None = None  # in the round that goes on
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / "state").exists():
+            about, tensors = unpack((folder / "state").read_bytes())
+            found = msgpack.unpackb(about)
+            if found["key"] != key:
+                raise DataError(f"{folder}: holds another run; name another folder, or remove it")
+            method.load(tensors)
+            self._known = found["round"]
+
+    def train(self, job: ef.Train) -> tuple[float, ev.Trained]:
+        """Answer as the trainer did, or does."""
+        if job.round > self._known:
+            self._said = self._trainer.train(job)
+            return self._said
+        was = self._read(job.round)
+        content = np.frombuffer(was["content"], was["dtype"]).reshape(was["shape"])
+        return was["train_s"], ev.Trained(round=job.round, content=content, delta=was["delta"])
+
+    def learn(self, job: ef.Learn) -> tuple[float, ev.Learned]:
+        """Answer as the trainer did; or as it does, and write the round down."""
+        if job.round > self._known:
+            took, answer = self._trainer.learn(job)
+            self._write(took, answer)
+            return took, answer
+        was = self._read(job.round)
+        answer = ev.Learned(round=job.round, metrics=was["metrics"], refused=was["refused"])
+        return was["learn_s"], answer
+
+    def _file(self, round_: int) -> Path:
+        return self._folder / f"round-{round_:05d}"
+
+    def _read(self, round_: int) -> dict[str, Any]:
+        try:
+            was: dict[str, Any] = msgpack.unpackb(self._file(round_).read_bytes())
+        except (OSError, ValueError, msgpack.UnpackException) as error:
+            raise DataError(f"{self._file(round_)}: cannot be read: {error}") from error
+        return was
+
+    def _write(self, took: float, answer: ev.Learned) -> None:
+        """The answers first: a round counts once the state that covers it is there."""
+        if self._said is None:
+            raise LocalError(f"{self._folder}: round {answer.round} was learnt and not trained")
+        trained_s, said = self._said
+        body = {
+            "train_s": trained_s,
+            "content": said.content.tobytes(),
+            "dtype": said.content.dtype.str,
+            "shape": said.content.shape,
+            "delta": said.delta,
+            "learn_s": took,
+            "metrics": dict(answer.metrics),
+            "refused": dict(answer.refused),
+        }
+        atomic_write(self._file(answer.round), msgpack.packb(body))
+        about = msgpack.packb({"key": self._key, "round": answer.round})
+        atomic_write(self._folder / "state", pack(about, self._method.state()))
