@@ -5,7 +5,7 @@ study's file, under the digest of the whole configuration; a study that is stopp
 was, and one that is asked for more runs only what is new.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -40,7 +40,12 @@ def run_case(mesh: Mesh) -> Result:
     """Run one mesh in this process."""
     records: list[Record] = []
     run_virtual(mesh, lambda record: records.append(cast(Record, record)))
-    series = {name: [r for r in records if r["peer"] == name] for name in mesh.names}
+    return result_of(mesh, records, mesh.names)
+
+
+def result_of(mesh: Mesh, records: Sequence[Record], names: Sequence[str]) -> Result:
+    """Sum up one run of a mesh, as far as these peers go."""
+    series = {name: [r for r in records if r["peer"] == name] for name in names}
     last = [of[-1] for of in series.values()]
     scores = [of["accuracy"] for of in last if of["accuracy"] is not None]
     tallied = [of["tally_accuracy"] for of in last if of["tally_accuracy"] is not None]
@@ -49,7 +54,7 @@ def run_case(mesh: Mesh) -> Result:
         accuracy=mean(scores),
         worst=min(scores),
         tally_accuracy=mean(tallied) if tallied else None,
-        payload_bytes=sum(map(payload_total, last)) / len(records),
+        payload_bytes=sum(map(payload_total, last)) / sum(map(len, series.values())),
         by_round=[mean([of[i]["accuracy"] or 0.0 for of in series.values()]) for i in range(count)],
         copies=_copies(series, PAYLOADS[CONTENTS[mesh.method.name]]),
         tally=[of["tally"] for of in last if of["tally"]],
@@ -57,9 +62,17 @@ def run_case(mesh: Mesh) -> Result:
 
 
 def study(
-    cases: Sequence[Case], file: Path, *, jobs: int, console: Console
+    cases: Sequence[Case],
+    file: Path,
+    *,
+    jobs: int,
+    console: Console,
+    run: Callable[[Mesh], Result] = run_case,
 ) -> dict[tuple[object, ...], list[Result]]:
-    """Run what `file` does not hold yet; all results by label, in the order of the cases."""
+    """Run what `file` does not hold yet; all results by label, in the order of the cases.
+
+    A file is of one way to run a mesh: its keys are those of the configurations.
+    """
     known = dict(_read(file))
     todo = list({case.key: case for case in cases if case.key not in known}.values())
     if todo:
@@ -69,7 +82,7 @@ def study(
             known[case.key] = result
             append(file, [{"key": case.key, "label": case.label, **asdict(result)}])
 
-        in_pool(todo, run_case, keep, jobs=jobs, console=console)
+        in_pool(todo, run, keep, jobs=jobs, console=console)
     found: dict[tuple[object, ...], list[Result]] = {}
     for case in cases:
         found.setdefault(case.label, []).append(known[case.key])

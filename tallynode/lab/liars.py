@@ -1,0 +1,73 @@
+"""A running mesh whose last peers lie in every round: what that does to those who are honest.
+
+The liars train and gossip as anybody does, and only what they vote is another thing. They cannot
+know what the others are about to say, as those of attacks.py can, but they know the truth.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import cast
+
+import numpy as np
+
+from tallynode.assemble import Parts
+from tallynode.config import Mesh
+from tallynode.errors import LocalError
+from tallynode.lab.records import Record
+from tallynode.lab.study import Result, result_of
+from tallynode.lab.virtual import run_virtual
+from tallynode.lab.world.host import Trainer
+from tallynode.protocol import effects as ef
+from tallynode.protocol import events as ev
+
+Lie = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]  # (n,) truth, classes -> votes
+
+
+def _constant(truth: np.ndarray, classes: int, rng: np.random.Generator) -> np.ndarray:
+    return np.zeros_like(truth)
+
+
+def _noise(truth: np.ndarray, classes: int, rng: np.random.Generator) -> np.ndarray:
+    return rng.integers(classes, size=len(truth))
+
+
+def _next_class(truth: np.ndarray, classes: int, rng: np.random.Generator) -> np.ndarray:
+    votes: np.ndarray = (truth + 1) % classes
+    return votes
+
+
+LIES: dict[str, Lie] = {"constant": _constant, "noise": _noise, "next class": _next_class}
+
+
+class _Liar:
+    """A trainer whose votes are a lie."""
+
+    def __init__(self, trainer: Trainer, parts: Parts, lie: Lie) -> None:
+        if parts.data.probe_labels is None:
+            raise LocalError("a lie is told of probes whose classes are known")
+        self._trainer = trainer
+        self._lie = lie
+        self._truth = parts.data.probe_labels.numpy()
+        self._classes = parts.settings.classes
+        self._name = parts.settings.name
+
+    def train(self, job: ef.Train) -> tuple[float, ev.Trained]:
+        took, answer = self._trainer.train(job)
+        rng = np.random.default_rng([job.round, *self._name.encode()])
+        lie = self._lie(self._truth[job.probes], self._classes, rng)
+        return took, replace(answer, content=lie.astype(answer.content.dtype))
+
+    def learn(self, job: ef.Learn) -> tuple[float, ev.Learned]:
+        return self._trainer.learn(job)
+
+
+def among_liars(mesh: Mesh, *, liars: int, lie: str) -> Result:
+    """Run a mesh of votes whose last peers tell a lie of `LIES`; what the honest came to."""
+    honest = mesh.names[: len(mesh.names) - liars]
+    records: list[Record] = []
+
+    def disguise(parts: Parts, trainer: Trainer) -> Trainer:
+        return trainer if parts.settings.name in honest else _Liar(trainer, parts, LIES[lie])
+
+    run_virtual(mesh, lambda record: records.append(cast(Record, record)), disguise)
+    return result_of(mesh, records, honest)
