@@ -1,4 +1,4 @@
-"""Many virtual runs, each in a process of its own, watched, and ended together by Ctrl-C.
+"""Many virtual runs, each in a process of its own, watched, and ended together.
 
 A process a run instead of a ProcessPoolExecutor: nothing is shared, so one that is killed in the
 middle of a word leaves no lock held and no thread waiting for the rest of it.
@@ -11,7 +11,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.context import ForkServerProcess
@@ -87,13 +87,15 @@ def in_pool(
 
 @contextmanager
 def _interrupts() -> Iterator[Connection]:
-    """Where there is something to read after Ctrl-C, which so breaks into nothing half done."""
+    """Where there is something to read after Ctrl-C or SIGTERM: neither breaks into anything."""
     ours, theirs = Pipe(duplex=False)
-    before = signal.signal(signal.SIGINT, lambda *_: theirs.send(None))
+    asked = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: theirs.send(None)) for number in asked}
     try:
         yield ours
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Running(Generic[T]):
@@ -133,7 +135,8 @@ def _work(work: Callable[[Mesh], T], mesh: Mesh, pipe: Connection) -> None:
     except Exception as error:  # noqa: BLE001  it is raised again where it can be handled
         error.add_note(traceback.format_exc())
         said = None, error
-    pipe.send(said)
+    with suppress(BrokenPipeError):  # whoever asked was killed
+        pipe.send(said)
 
 
 def cost(case: Case) -> float:

@@ -191,8 +191,9 @@ def test_a_bench_may_lack_runs(tmp_path: Path) -> None:
     assert part.rows[0].accuracy.deviation is None
 
 
+@pytest.mark.parametrize("asked_by", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked_by: signal.Signals
 ) -> None:
     """Exit 130 with a word on how to go on and no traceback; then only the rest would be run."""
     long = TINY.replace("seeds: [1, 2]", f"seeds: {list(range(50))}")
@@ -206,7 +207,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(
     ) as of:
         assert of.stdout is not None
         first = next(of.stdout)
-        of.send_signal(signal.SIGINT)
+        of.send_signal(asked_by)
         said, complaints = of.communicate(timeout=60)
     assert first.startswith("1/200 ")
     assert of.returncode == EX_INTERRUPTED
