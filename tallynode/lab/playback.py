@@ -43,12 +43,7 @@ class Remembered:
         self._said: tuple[float, ev.Trained] | None = None  # in the round that goes on
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / "state").exists():
-            about, tensors = unpack((folder / "state").read_bytes())
-            found = msgpack.unpackb(about)
-            if found["key"] != key:
-                raise DataError(f"{folder}: holds another run; name another folder, or remove it")
-            method.load(tensors)
-            self._known = found["round"]
+            self._go_on()
 
     def train(self, job: ef.Train) -> tuple[float, ev.Trained]:
         """Answer as the trainer did, or does."""
@@ -68,6 +63,18 @@ class Remembered:
         was = self._read(job.round)
         answer = ev.Learned(round=job.round, metrics=was["metrics"], refused=was["refused"])
         return was["learn_s"], answer
+
+    def _go_on(self) -> None:
+        state = self._folder / "state"
+        try:
+            about, tensors = unpack(state.read_bytes())
+            found = msgpack.unpackb(about)
+        except (DataError, ValueError, msgpack.UnpackException) as error:
+            raise DataError(f"{state}: {error}") from error
+        if found["key"] != self._key:
+            raise DataError(f"{self._folder}: holds another run; name another folder, or remove it")
+        self._method.load(tensors)
+        self._known = found["round"]
 
     def _file(self, round_: int) -> Path:
         return self._folder / f"round-{round_:05d}"

@@ -99,6 +99,7 @@ def test_a_round_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     """A damaged file is not trained around: what follows would not fit what is covered."""
     mesh = Mesh.model_validate({**SMALL, "rounds": {"count": 2}})
     run(mesh, tmp_path, [])
-    (tmp_path / "peer-2" / "round-00001").write_bytes(b"")
-    with pytest.raises(DataError, match="peer-2/round-00001: cannot be read"):
-        run(mesh, tmp_path, [])
+    for name in ("round-00001", "state"):
+        (tmp_path / "peer-2" / name).write_bytes(b"")
+        with pytest.raises(DataError, match=f"peer-2/{name}: .*cannot be read"):
+            run(mesh, tmp_path, [])
