@@ -6,16 +6,13 @@ know what the others are about to say, as those of attacks.py can, but they know
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import cast
 
 import numpy as np
 
 from tallynode.assemble import Parts
 from tallynode.config import Mesh
 from tallynode.errors import LocalError
-from tallynode.lab.records import Record
-from tallynode.lab.study import Result, result_of
-from tallynode.lab.virtual import run_virtual
+from tallynode.lab.study import Result, run_case
 from tallynode.lab.world.host import Trainer
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
@@ -64,10 +61,8 @@ class _Liar:
 def among_liars(mesh: Mesh, *, liars: int, lie: str) -> Result:
     """Run a mesh of votes whose last peers tell a lie of `LIES`; what the honest came to."""
     honest = mesh.names[: len(mesh.names) - liars]
-    records: list[Record] = []
 
     def disguise(parts: Parts, trainer: Trainer) -> Trainer:
         return trainer if parts.settings.name in honest else _Liar(trainer, parts, LIES[lie])
 
-    run_virtual(mesh, lambda record: records.append(cast(Record, record)), disguise)
-    return result_of(mesh, records, honest)
+    return run_case(mesh, honest, disguise)

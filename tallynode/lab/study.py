@@ -17,7 +17,7 @@ from tallynode.lab.figures import mean
 from tallynode.lab.lines import append, end_line, lines_of
 from tallynode.lab.pool import Case, in_pool
 from tallynode.lab.records import Record, payload_total
-from tallynode.lab.virtual import run_virtual
+from tallynode.lab.virtual import Disguise, run_virtual, themselves
 from tallynode.protocol.settings import CONTENTS, PAYLOADS
 
 WARMED_UP = 3  # rounds after which gossip has found its tree
@@ -36,15 +36,13 @@ class Result:
     tally: list[Mapping[str, Any]]  # of the last round, a peer each; see learning/diagnose.py
 
 
-def run_case(mesh: Mesh) -> Result:
-    """Run one mesh in this process."""
+def run_case(
+    mesh: Mesh, names: Sequence[str] | None = None, disguise: Disguise = themselves
+) -> Result:
+    """Run one mesh in this process; sum up what these peers came to, or all."""
     records: list[Record] = []
-    run_virtual(mesh, lambda record: records.append(cast(Record, record)))
-    return result_of(mesh, records, mesh.names)
-
-
-def result_of(mesh: Mesh, records: Sequence[Record], names: Sequence[str]) -> Result:
-    """Sum up one run of a mesh, as far as these peers go."""
+    run_virtual(mesh, lambda record: records.append(cast(Record, record)), disguise)
+    names = mesh.names if names is None else names
     series = {name: [r for r in records if r["peer"] == name] for name in names}
     last = [of[-1] for of in series.values()]
     scores = [of["accuracy"] for of in last if of["accuracy"] is not None]
