@@ -48,7 +48,7 @@ class TallyMethod(Method):
         self.roles = ("learner", "witness") if settings.witness else ("learner",)
         super().__init__(data, settings, classes=classes, seed=seed, index=index)
         start = settings.sampled_from
-        self._may_draw, self._decides = start is not None, start == "auto"
+        self._decides = start == "auto"
         self._draws_from = start if isinstance(start, int) else None  # round
         self._agreed = 0.0  # share of the last tally's labels that the learner gives
 
@@ -95,7 +95,7 @@ class TallyMethod(Method):
                 found = diagnose(outcome, self._truth(outcome.probes))
                 found["learner_votes"] = self._draws(round)
         loss = self._fit_learner(round, taught)
-        if self._may_draw and isinstance(outcome, Consensus):
+        if self.settings.sampled_from is not None and isinstance(outcome, Consensus):
             self._compare(round, outcome)
         return self._metrics(loss, tally_accuracy=accuracy, tally=found)
 
@@ -114,7 +114,7 @@ class TallyMethod(Method):
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that resuming needs, when and how the learner draws among it."""
-        if not self._may_draw:
+        if self.settings.sampled_from is None:
             return super().state()
         start = -1 if self._draws_from is None else self._draws_from
         return super().state() | {
@@ -125,7 +125,7 @@ class TallyMethod(Method):
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Restore what `state` returned; DataError if it belongs to something else."""
         super().load(tensors)
-        if self._may_draw and "agreed" in tensors:
+        if self.settings.sampled_from is not None and "agreed" in tensors:
             self._agreed = float(tensors["agreed"])
         if self._decides and "draws_from" in tensors:
             start = int(tensors["draws_from"])
