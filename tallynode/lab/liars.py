@@ -13,7 +13,7 @@ from tallynode.assemble import Parts
 from tallynode.config import Mesh
 from tallynode.errors import LocalError
 from tallynode.lab.study import Result, run_case
-from tallynode.lab.world.host import Trainer
+from tallynode.lab.work import Worker
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
 
@@ -37,32 +37,32 @@ LIES: dict[str, Lie] = {"constant": _constant, "noise": _noise, "next class": _n
 
 
 class _Liar:
-    """A trainer whose votes are a lie."""
+    """A worker whose votes are a lie."""
 
-    def __init__(self, trainer: Trainer, parts: Parts, lie: Lie) -> None:
+    def __init__(self, worker: Worker, parts: Parts, lie: Lie) -> None:
         if parts.data.probe_labels is None:
             raise LocalError("a lie is told of probes whose classes are known")
-        self._trainer = trainer
+        self._worker = worker
         self._lie = lie
         self._truth = parts.data.probe_labels.numpy()
         self._classes = parts.settings.classes
         self._name = parts.settings.name
 
-    def train(self, job: ef.Train) -> tuple[float, ev.Trained]:
-        took, answer = self._trainer.train(job)
+    def train(self, job: ef.Train) -> ev.Trained:
+        answer = self._worker.train(job)
         rng = np.random.default_rng([job.round, *self._name.encode()])
         lie = self._lie(self._truth[job.probes], self._classes, rng)
-        return took, replace(answer, content=lie.astype(answer.content.dtype))
+        return replace(answer, content=lie.astype(answer.content.dtype))
 
-    def learn(self, job: ef.Learn) -> tuple[float, ev.Learned]:
-        return self._trainer.learn(job)
+    def learn(self, job: ef.Learn) -> ev.Learned:
+        return self._worker.learn(job)
 
 
 def among_liars(mesh: Mesh, *, liars: int, lie: str) -> Result:
     """Run a mesh of votes whose last peers tell a lie of `LIES`; what the honest came to."""
     honest = mesh.names[: len(mesh.names) - liars]
 
-    def disguise(parts: Parts, trainer: Trainer) -> Trainer:
-        return trainer if parts.settings.name in honest else _Liar(trainer, parts, LIES[lie])
+    def disguise(parts: Parts, worker: Worker) -> Worker:
+        return worker if parts.settings.name in honest else _Liar(worker, parts, LIES[lie])
 
     return run_case(mesh, honest, disguise)

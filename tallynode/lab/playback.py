@@ -1,31 +1,45 @@
 """A virtual run that can be killed and goes on where it was.
 
-The virtual mesh leaves nothing to chance: the same answers of its trainers lead to the same run. So
-what a trainer answers is written down, and its method's state at the end of each round. A run that
+The virtual mesh leaves nothing to chance: the same answers of its workers lead to the same run. So
+what a worker answers is written down, and its method's state at the end of each round. A run that
 is started again is played from its beginning, the rounds that are written down being read instead
 of trained, which takes seconds for what took hours.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgpack
 import numpy as np
 
+from tallynode.assemble import Parts
 from tallynode.edge.checkpoint import pack, unpack
 from tallynode.edge.storage import atomic_write
 from tallynode.errors import DataError, LocalError
-from tallynode.lab.world.host import Trainer
+from tallynode.lab.work import Worker
 from tallynode.methods.method import Method
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Has every peer's answers remembered, in folders of their own below one."""
+
+    folder: Path
+    key: str  # of everything that the run depends on
+
+    def __call__(self, parts: Parts, worker: Worker) -> Worker:
+        """A disguise of run_virtual; errors as in Remembered."""
+        return Remembered(worker, parts.method, self.folder / parts.settings.name, self.key)
+
+
 class Remembered:
-    """A trainer whose answers outlive the process.
+    """A worker whose answers outlive the process.
 
     Args:
-        trainer: what answers first.
+        worker: who answers first.
         method: what it trains.
         folder: this peer's own; made if it is not there.
         key: of everything that the run depends on.
@@ -34,35 +48,34 @@ class Remembered:
         DataError: the folder holds another run, or what it holds is damaged.
     """
 
-    def __init__(self, trainer: Trainer, method: Method, folder: Path, key: str) -> None:
-        self._trainer = trainer
+    def __init__(self, worker: Worker, method: Method, folder: Path, key: str) -> None:
+        self._worker = worker
         self._method = method
         self._folder = folder
         self._key = key
         self._known = 0  # rounds that are written down, and covered by the state
-        self._said: tuple[float, ev.Trained] | None = None  # in the round that goes on
+        self._said: ev.Trained | None = None  # in the round that goes on
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / "state").exists():
             self._go_on()
 
-    def train(self, job: ef.Train) -> tuple[float, ev.Trained]:
-        """Answer as the trainer did, or does."""
+    def train(self, job: ef.Train) -> ev.Trained:
+        """Answer as the worker did, or does."""
         if job.round > self._known:
-            self._said = self._trainer.train(job)
+            self._said = self._worker.train(job)
             return self._said
         was = self._read(job.round)
         content = np.frombuffer(was["content"], was["dtype"]).reshape(was["shape"])
-        return was["train_s"], ev.Trained(round=job.round, content=content, delta=was["delta"])
+        return ev.Trained(round=job.round, content=content, delta=was["delta"])
 
-    def learn(self, job: ef.Learn) -> tuple[float, ev.Learned]:
-        """Answer as the trainer did; or as it does, and write the round down."""
+    def learn(self, job: ef.Learn) -> ev.Learned:
+        """Answer as the worker did; or as it does, and write the round down."""
         if job.round > self._known:
-            took, answer = self._trainer.learn(job)
-            self._write(took, answer)
-            return took, answer
+            answer = self._worker.learn(job)
+            self._write(answer)
+            return answer
         was = self._read(job.round)
-        answer = ev.Learned(round=job.round, metrics=was["metrics"], refused=was["refused"])
-        return was["learn_s"], answer
+        return ev.Learned(round=job.round, metrics=was["metrics"], refused=was["refused"])
 
     def _go_on(self) -> None:
         state = self._folder / "state"
@@ -86,18 +99,16 @@ class Remembered:
             raise DataError(f"{self._file(round_)}: cannot be read: {error}") from error
         return was
 
-    def _write(self, took: float, answer: ev.Learned) -> None:
+    def _write(self, answer: ev.Learned) -> None:
         """The answers first: a round counts once the state that covers it is there."""
         if self._said is None:
             raise LocalError(f"{self._folder}: round {answer.round} was learnt and not trained")
-        trained_s, said = self._said
+        said = self._said
         body = {
-            "train_s": trained_s,
             "content": said.content.tobytes(),
             "dtype": said.content.dtype.str,
             "shape": said.content.shape,
             "delta": said.delta,
-            "learn_s": took,
             "metrics": dict(answer.metrics),
             "refused": dict(answer.refused),
         }

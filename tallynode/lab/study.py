@@ -17,7 +17,8 @@ from tallynode.lab.figures import mean
 from tallynode.lab.lines import append, end_line, lines_of
 from tallynode.lab.pool import Case, in_pool
 from tallynode.lab.records import Record, payload_total
-from tallynode.lab.virtual import Disguise, run_virtual, themselves
+from tallynode.lab.virtual import run_virtual
+from tallynode.lab.work import Disguise, themselves
 from tallynode.protocol.settings import CONTENTS, PAYLOADS
 
 WARMED_UP = 3  # rounds after which gossip has found its tree

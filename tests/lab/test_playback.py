@@ -12,7 +12,7 @@ from tallynode.config import Mesh
 from tallynode.errors import DataError
 from tallynode.lab.playback import Remembered
 from tallynode.lab.virtual import run_virtual
-from tallynode.lab.world.host import Trainer
+from tallynode.lab.work import Worker
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
 
@@ -35,22 +35,22 @@ class Killed(Exception):
 
 
 class Mortal:
-    """A trainer that counts what it is asked, and dies in a round."""
+    """A worker that counts what it is asked, and dies in a round."""
 
-    def __init__(self, trainer: Trainer, asked: list[str], dies_in: int | None) -> None:
-        self._trainer, self._asked, self._dies_in = trainer, asked, dies_in
+    def __init__(self, worker: Worker, asked: list[str], dies_in: int | None) -> None:
+        self._worker, self._asked, self._dies_in = worker, asked, dies_in
 
-    def train(self, job: ef.Train) -> tuple[float, ev.Trained]:
+    def train(self, job: ef.Train) -> ev.Trained:
         """Count."""
         self._asked.append(f"train {job.round}")
-        return self._trainer.train(job)
+        return self._worker.train(job)
 
-    def learn(self, job: ef.Learn) -> tuple[float, ev.Learned]:
+    def learn(self, job: ef.Learn) -> ev.Learned:
         """Count, or die."""
         if job.round == self._dies_in and self._asked[-1].startswith("learn"):
             raise Killed  # the second of three, when one has this round and another has not
         self._asked.append(f"learn {job.round}")
-        return self._trainer.learn(job)
+        return self._worker.learn(job)
 
 
 def run(
@@ -59,8 +59,8 @@ def run(
     """The records, as they are written, of a mesh that is remembered in a folder, or nowhere."""
     lines: list[Mapping[str, Any]] = []
 
-    def disguise(parts: Parts, trainer: Trainer) -> Trainer:
-        mortal = Mortal(trainer, asked, dies_in)
+    def disguise(parts: Parts, worker: Worker) -> Worker:
+        mortal = Mortal(worker, asked, dies_in)
         if folder is None:
             return mortal
         return Remembered(mortal, parts.method, folder / parts.settings.name, key)

@@ -34,5 +34,5 @@ def test_few_rounds_of_few_samples_are_on_the_way(
     idx.find("fashion-mnist", None, lambda _: pytest.skip("Fashion-MNIST is not installed"))
     of = Namespace(rounds=4, local_epochs=10, per_peer=300, seed=7, test=500, device="cpu")
     lines = tmp_path / "rounds.jsonl"
-    assert script.run(script.mesh_of(method, "iid", of), lines) > 60
+    assert script.run(script.mesh_of(method, "iid", of), lines, jobs=2) > 60
     assert len(lines.read_text().splitlines()) == 4 * 10

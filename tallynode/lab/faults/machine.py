@@ -153,7 +153,7 @@ class Machine(Host):
         """See Host."""
         if not self.disk.save(state):
             self._seen["save refused"] += 1
-            self._later(0.0, ev.Unsaved())
+            self._later(0.0, ev.Unsaved)
 
     def report(self, fields: Mapping[str, object]) -> None:
         """See Host."""

@@ -4,6 +4,7 @@ A round that is trained twice, as after a crash, gives other votes: that is what
 for one round would show by.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,15 +44,16 @@ class Voter:
         truth = np.arange(settings.probes) % settings.classes
         self._votes = self._change(truth, ERRS)
 
-    def train(self, job: ef.Train) -> tuple[float, ev.Trained]:
+    def train(self, job: ef.Train) -> tuple[float, Callable[[], ev.Trained]]:
         """See Trainer."""
         self._votes = self._change(self._votes, CHANGES)
         voted = ev.Trained(round=job.round, content=self._votes[job.probes])
-        return self._took(self._pace.train_s), voted
+        return self._took(self._pace.train_s), lambda: voted
 
-    def learn(self, job: ef.Learn) -> tuple[float, ev.Learned]:
+    def learn(self, job: ef.Learn) -> tuple[float, Callable[[], ev.Learned]]:
         """See Trainer."""
-        return self._took(self._pace.learn_s), ev.Learned(round=job.round, metrics={})
+        learned = ev.Learned(round=job.round, metrics={})
+        return self._took(self._pace.learn_s), lambda: learned
 
     def _change(self, votes: np.ndarray, share: float) -> np.ndarray:
         new = self._draw.integers(0, self._classes, len(votes))

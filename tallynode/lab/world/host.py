@@ -1,6 +1,6 @@
 """A host: one peer with its trainer and its disk, driven as the daemon drives it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -17,11 +17,11 @@ from tallynode.protocol.snapshot import Snapshot
 class Trainer(Protocol):
     """What a peer trains with, and how long that takes."""
 
-    def train(self, job: ef.Train) -> tuple[float, ev.Trained]:
-        """Seconds it takes, and the answer."""
+    def train(self, job: ef.Train) -> tuple[float, Callable[[], ev.Trained]]:
+        """Seconds it takes, and what gives the answer when they are over."""
 
-    def learn(self, job: ef.Learn) -> tuple[float, ev.Learned]:
-        """Seconds it takes, and the answer."""
+    def learn(self, job: ef.Learn) -> tuple[float, Callable[[], ev.Learned]]:
+        """Seconds it takes, and what gives the answer when they are over."""
 
 
 class Host:
@@ -123,12 +123,12 @@ class Host:
         for neighbour in self.settings.neighbours:
             self.network.disconnect(neighbour, self.name, lose=False)
 
-    def _later(self, seconds: float, event: ev.Event) -> None:
+    def _later(self, seconds: float, answer: Callable[[], ev.Event]) -> None:
         life = self.life
 
         def happen() -> None:
             if self.life == life:
-                self.take(event)
+                self.take(answer())
 
         self.clock.at(self.clock.now + seconds, happen)
 

@@ -1,0 +1,123 @@
+"""The peers of a virtual mesh shared out over processes, so that every core has work.
+
+Made-up time stands still while a peer trains, so what others do in the same moment of it can be
+done beside it: a job begins when it is given, and its answer is waited for when it is due. Answers
+do not depend on where they are made: a run has the same bits on any number of cores.
+"""
+
+import signal
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from typing import TypeVar, cast
+
+from tallynode.config import Mesh
+from tallynode.errors import LocalError
+from tallynode.lab.processes import warm_context
+from tallynode.lab.work import Disguise, employ
+from tallynode.protocol import effects as ef
+from tallynode.protocol import events as ev
+from tallynode.protocol.settings import PeerSettings
+
+Answer = TypeVar("Answer", ev.Trained, ev.Learned)
+
+
+class Member:
+    """A peer whose jobs are done in another process."""
+
+    def __init__(self, settings: PeerSettings, hand: "_Hand") -> None:
+        self.settings = settings
+        self._hand = hand
+
+    def train(self, job: ef.Train) -> Callable[[], ev.Trained]:
+        """Begin to train; what is returned waits for the answer."""
+        return self._hand.ask((self.settings.name, job), ev.Trained)
+
+    def learn(self, job: ef.Learn) -> Callable[[], ev.Learned]:
+        """Begin to learn; what is returned waits for the answer."""
+        return self._hand.ask((self.settings.name, job), ev.Learned)
+
+
+@contextmanager
+def crew(mesh: Mesh, disguise: Disguise, size: int) -> Iterator[Mapping[str, Member]]:
+    """So many processes that build the peers of a mesh and do their jobs.
+
+    Args:
+        mesh: the mesh.
+        disguise: who works in whose place; it goes to the processes, so it must be picklable.
+        size: how many processes; peers are dealt out evenly.
+    """
+    hands = [_Hand(mesh, mesh.names[first::size], disguise) for first in range(size)]
+    try:
+        built = {name: Member(of, hand) for hand in hands for name, of in hand.settings().items()}
+        yield {name: built[name] for name in mesh.names}
+    finally:
+        for hand in hands:
+            hand.end()
+
+
+class _Hand:
+    """One process, with a thread here that speaks with it: one question, then its answer."""
+
+    def __init__(self, mesh: Mesh, names: Sequence[str], disguise: Disguise) -> None:
+        context = warm_context()
+        self._names = names
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(
+            target=_work, args=(mesh, names, disguise, theirs), daemon=True
+        )
+        self._process.start()
+        theirs.close()
+        self._thread = ThreadPoolExecutor(max_workers=1)
+
+    def settings(self) -> dict[str, PeerSettings]:
+        """The peers that it has built, once it has."""
+        return cast(dict[str, PeerSettings], self._heard())
+
+    def ask(self, job: tuple[str, ef.Train | ef.Learn], _: type[Answer]) -> Callable[[], Answer]:
+        """Hand a peer's job over; what is returned waits for the answer."""
+        asked = self._thread.submit(self._exchange, job)
+        return cast(Callable[[], Answer], asked.result)
+
+    def end(self) -> None:
+        """End it in the middle of whatever it does."""
+        self._process.terminate()
+        self._process.join()
+        self._thread.shutdown(cancel_futures=True)
+        self._pipe.close()
+
+    def _exchange(self, job: tuple[str, ef.Train | ef.Learn]) -> object:
+        self._pipe.send(job)
+        return self._heard()
+
+    def _heard(self) -> object:
+        """The next thing that it says; what was raised there is raised here."""
+        try:
+            said, error = self._pipe.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            code = self._process.exitcode
+            raise LocalError(f"{', '.join(self._names)}: their process ended with {code}") from None
+        if error is not None:
+            raise error
+        return said
+
+
+def _work(mesh: Mesh, names: Sequence[str], disguise: Disguise, pipe: Connection) -> None:
+    """The life of such a process: until there is nobody to ask it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal tells all; the first one decides
+    try:
+        at_work = employ(mesh, names, disguise)
+        said: object = {name: parts.settings for name, (parts, _) in at_work.items()}
+        while True:
+            pipe.send((said, None))
+            name, job = pipe.recv()
+            worker = at_work[name][1]
+            said = worker.train(job) if isinstance(job, ef.Train) else worker.learn(job)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+    except Exception as error:  # noqa: BLE001  it is raised again where it can be handled
+        error.add_note(traceback.format_exc())
+        pipe.send((None, error))
