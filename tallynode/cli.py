@@ -145,7 +145,14 @@ def _simulate_options(parser: argparse.ArgumentParser) -> None:
     _shared(parser, "--peers-config", type=Path, metavar="FILE", help="the mesh: topology.yaml")
     _shared(parser, "--out", type=Path, metavar="DIR", help="default: runs/<mesh>-<time>")
     parser.add_argument("--baseline", action="store_true", help="also train the same peers alone")
-    parser.add_argument("--virtual", action="store_true", help="one process, made-up clock and net")
+    parser.add_argument("--virtual", action="store_true", help="made-up clock and network")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="with --virtual: processes that train; default: all cores",
+    )
     parser.add_argument("--restart", action="store_true", help="start killed peers again")
     parser.add_argument(
         "--rounds", type=int, metavar="N", help="instead of the file's rounds.count"
@@ -166,6 +173,8 @@ def _simulate(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     file = arguments.file or arguments.peers_config
     mesh = load_mesh(file) if file else default_mesh()
     mesh = _changed(mesh, arguments)
+    if arguments.jobs < 1:
+        raise UsageError(f"--jobs: should be 1 or more, not {arguments.jobs}")
     if not mesh.rounds.count:
         raise UsageError("rounds.count is 0, for ever: give a simulation an end with --rounds N")
     from tallynode.lab.simulate import Options, simulate  # torch: after the quick errors
@@ -176,6 +185,7 @@ def _simulate(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
         baseline=arguments.baseline,
         virtual=arguments.virtual,
         restart=arguments.restart,
+        jobs=arguments.jobs,
         json_output=arguments.json,
         command=["tallynode", *argv],
     )

@@ -39,6 +39,7 @@ class Options:
     baseline: bool
     virtual: bool
     restart: bool
+    jobs: int  # processes that train, of a virtual mesh and of the baseline
     json_output: bool
     command: Sequence[str]
 
@@ -75,7 +76,7 @@ def simulate(mesh: Mesh, options: Options) -> sums.Summary:
     first = assemble.parts(mesh, mesh.names[0], layout=layout)
     for warning in layout.warnings():
         console.print(warning, style="yellow")
-    alone = _baseline(mesh, console) if options.baseline else {}
+    alone = _baseline(mesh, options.jobs, console) if options.baseline else {}
     started = time.monotonic()
     run = _run_virtual if options.virtual else _run_processes
     records, outcomes = run(mesh, options, alone, console)
@@ -120,9 +121,9 @@ def _make_run_folder(mesh: Mesh, out: Path) -> None:
         raise IoError(f"{out}: cannot make the run folder: {error.strerror}") from error
 
 
-def _baseline(mesh: Mesh, console: Console) -> dict[str, float]:
+def _baseline(mesh: Mesh, jobs: int, console: Console) -> dict[str, float]:
     console.print("baseline: the same peers, each alone …")
-    return accuracy_alone(mesh)
+    return accuracy_alone(mesh, jobs)
 
 
 @contextmanager
@@ -160,7 +161,7 @@ Run = tuple[list[Mapping[str, Any]], list[sums.PeerOutcome]]
 
 def _run_virtual(mesh: Mesh, options: Options, alone: Mapping[str, float], console: Console) -> Run:
     with _watched(mesh, options.out, alone, console) as watch:
-        run_virtual(mesh, watch.take)
+        run_virtual(mesh, watch.take, jobs=options.jobs)
         for name in mesh.names:
             watch.table.state(name, "done")
     outcomes = [sums.PeerOutcome(name=name, alone=alone.get(name)) for name in mesh.names]

@@ -119,6 +119,7 @@ def test_real_peers_cannot_be_centralised(tmp_path: Path) -> None:
         virtual=False,
         restart=False,
         json_output=False,
+        jobs=1,
         command=(),
     )
     with pytest.raises(ConfigError, match="use simulate --virtual"):

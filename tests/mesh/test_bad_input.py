@@ -34,6 +34,7 @@ def fails(lab: Any) -> Any:
         (["check"], "required: FILE"),
         (["simulate", "a.yaml", "--peers-config", "b.yaml"], "the mesh is named twice"),
         (["simulate", "--rounds", "-1"], "--rounds: "),
+        (["simulate", "--virtual", "--jobs", "0"], "--jobs: should be 1 or more, not 0"),
         (["simulate", "--rounds", "0"], "give a simulation an end with --rounds N"),
         (["simulate", "--rounds", "ten"], "--rounds: invalid int value: 'ten'"),
         (["simulate", "--seed", "-1"], "--seed: "),

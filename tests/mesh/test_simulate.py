@@ -35,7 +35,7 @@ def runs(shared_lab: Any) -> Runs:
     words = (shared_lab.file(rounds={"count": 9}), "--rounds", "4", "--seed", "11")
     real = shared_lab.simulate(*words, out="real")
     virtual = shared_lab.simulate(*words, "--virtual", "--baseline", out="virtual")
-    again = ("--virtual", "--baseline", "--json", "--out", "again")
+    again = ("--virtual", "--baseline", "--jobs", "1", "--json", "--out", "again")
     command = shared_lab.start("simulate", "--peers-config", *words, *again)
     assert command.end() == 0
     return Runs(real, (virtual, shared_lab.folder / "again"), command.out)
