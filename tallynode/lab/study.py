@@ -8,7 +8,7 @@ was, and one that is asked for more runs only what is new.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from rich.console import Console
 
@@ -17,7 +17,7 @@ from tallynode.lab.figures import mean
 from tallynode.lab.lines import append, end_line, lines_of
 from tallynode.lab.pool import Case, in_pool
 from tallynode.lab.records import Record, payload_total
-from tallynode.lab.virtual import run_virtual
+from tallynode.lab.virtual import records_of
 from tallynode.lab.work import Disguise, themselves
 from tallynode.protocol.settings import CONTENTS, PAYLOADS
 
@@ -41,8 +41,7 @@ def run_case(
     mesh: Mesh, names: Sequence[str] | None = None, disguise: Disguise = themselves
 ) -> Result:
     """Run one mesh in this process; sum up what these peers came to, or all."""
-    records: list[Record] = []
-    run_virtual(mesh, lambda record: records.append(cast(Record, record)), disguise)
+    records = records_of(mesh, disguise)
     names = mesh.names if names is None else names
     series = {name: [r for r in records if r["peer"] == name] for name in names}
     last = [of[-1] for of in series.values()]

@@ -7,10 +7,11 @@ retained messages as real brokers do.
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from tallynode.config import Mesh
 from tallynode.lab.crew import Member, crew
+from tallynode.lab.records import Record
 from tallynode.lab.work import Disguise, Worker, employ, themselves
 from tallynode.lab.world.clock import Clock
 from tallynode.lab.world.host import Host, Trainer
@@ -45,15 +46,17 @@ def run_virtual(mesh: Mesh, emit: Emit, disguise: Disguise = themselves, jobs: i
         VirtualMesh(there, emit).run()
 
 
+def records_of(mesh: Mesh, disguise: Disguise = themselves, jobs: int = 1) -> list[Record]:
+    """Run a mesh to its end; all its records."""
+    records: list[Record] = []
+    run_virtual(mesh, lambda record: records.append(cast(Record, record)), disguise, jobs)
+    return records
+
+
 def accuracy_alone(mesh: Mesh, jobs: int = 1) -> dict[str, float]:
     """Accuracy of the same peers without any exchange: the same mesh, its graph without edges."""
-    last: dict[str, float] = {}
-
-    def emit(record: Mapping[str, Any]) -> None:
-        last[record["peer"]] = record["accuracy"]
-
-    run_virtual(edgeless(mesh), emit, jobs=jobs)
-    return last
+    scores = [(r["peer"], r["accuracy"]) for r in records_of(edgeless(mesh), jobs=jobs)]
+    return {peer: score for peer, score in scores if score is not None}  # the last one stays
 
 
 class VirtualMesh:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from tallynode.config import Mesh
 from tallynode.config_bench import Planned
@@ -16,7 +16,7 @@ from tallynode.lab.figures import mean, mean_known
 from tallynode.lab.lines import lines_of
 from tallynode.lab.pool import Case
 from tallynode.lab.records import PayloadBytes, Record, payload_total
-from tallynode.lab.virtual import run_virtual
+from tallynode.lab.virtual import records_of
 from tallynode.layout import edges
 
 
@@ -58,8 +58,7 @@ def case_of(planned: Planned) -> Case:
 
 def play(mesh: Mesh) -> list[Round]:
     """Run one mesh in this process."""
-    records: list[Record] = []
-    run_virtual(mesh, lambda record: records.append(cast(Record, record)))
+    records = records_of(mesh)
     if not edges(mesh):
         records = [_unheard(record) for record in records]
     hub = mesh.names[0] if mesh.graph.kind == "star" else None  # see protocol/graph.py
