@@ -15,7 +15,7 @@ from tallynode.protocol.contents.votes import RULES
 from tallynode.protocol.tally import SILENT, Candidates, shares_of_votes, tally
 
 Ballots = Mapping[str, np.ndarray]  # votes (n,) int of each voter
-Attack = Callable[[Ballots, int, int], dict[str, np.ndarray]]
+Attack = Callable[[Ballots, int, int, np.random.Generator], dict[str, np.ndarray]]
 NOISE_SEED = 0
 
 
@@ -24,24 +24,31 @@ def _named(votes: np.ndarray) -> dict[str, np.ndarray]:
     return {f"liar-{i}": row for i, row in enumerate(votes)}
 
 
-def constant(honest: Ballots, liars: int, classes: int) -> dict[str, np.ndarray]:
+def constant(
+    honest: Ballots, liars: int, classes: int, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
     """All say class 0 of everything."""
     return _named(np.zeros((liars, _count(honest)), dtype=np.int64))
 
 
-def noise(honest: Ballots, liars: int, classes: int) -> dict[str, np.ndarray]:
+def noise(
+    honest: Ballots, liars: int, classes: int, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
     """Each says what chance says."""
-    rng = np.random.default_rng(NOISE_SEED)
     return _named(rng.integers(classes, size=(liars, _count(honest))))
 
 
-def next_class(honest: Ballots, liars: int, classes: int) -> dict[str, np.ndarray]:
+def next_class(
+    honest: Ballots, liars: int, classes: int, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
     """All say the class after the one that the honest majority says: a lie with a rule."""
     first, _ = _leaders(honest, classes)
     return _named(np.tile((first + 1) % classes, (liars, 1)))
 
 
-def runner_up(honest: Ballots, liars: int, classes: int) -> dict[str, np.ndarray]:
+def runner_up(
+    honest: Ballots, liars: int, classes: int, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
     """All say the second choice of the honest: the lie that needs the fewest liars."""
     _, second = _leaders(honest, classes)
     return _named(np.tile(second, (liars, 1)))
@@ -95,7 +102,8 @@ def under_attack(
         probes the share of `wrong labels`, where the honest majority says something else.
     """
     honest = {name: ballots[name] for name in sorted(ballots)[: len(ballots) - liars]}
-    everybody = {**honest, **ATTACKS[attack](honest, liars, classes)}
+    rng = np.random.default_rng(NOISE_SEED)
+    everybody = {**honest, **ATTACKS[attack](honest, liars, classes, rng)}
     probes = np.arange(len(truth))
     majority = tally(honest, probes, classes).labels
     found = {}

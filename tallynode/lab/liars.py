@@ -1,10 +1,10 @@
 """A running mesh whose last peers lie in every round: what that does to those who are honest.
 
-The liars train and gossip as anybody does, and only what they vote is another thing. They cannot
-know what the others are about to say, as those of attacks.py can, but they know the truth.
+The liars train and gossip as anybody does, and only what they vote is another thing: the attacks
+of attacks.py. Each is on its own and cannot know what the others are about to say, but it knows the
+truth and takes that for what the honest say.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -12,38 +12,23 @@ import numpy as np
 from tallynode.assemble import Parts
 from tallynode.config import Mesh
 from tallynode.errors import LocalError
+from tallynode.lab.attacks import ATTACKS
 from tallynode.lab.study import Result, run_case
 from tallynode.lab.work import Worker
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
 
-Lie = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]  # (n,) truth, classes -> votes
-
-
-def _constant(truth: np.ndarray, classes: int, rng: np.random.Generator) -> np.ndarray:
-    return np.zeros_like(truth)
-
-
-def _noise(truth: np.ndarray, classes: int, rng: np.random.Generator) -> np.ndarray:
-    return rng.integers(classes, size=len(truth))
-
-
-def _next_class(truth: np.ndarray, classes: int, rng: np.random.Generator) -> np.ndarray:
-    votes: np.ndarray = (truth + 1) % classes
-    return votes
-
-
-LIES: dict[str, Lie] = {"constant": _constant, "noise": _noise, "next class": _next_class}
+LIES = ("constant", "noise", "next class")  # who knows the truth alone has no runner-up
 
 
 class _Liar:
     """A worker whose votes are a lie."""
 
-    def __init__(self, worker: Worker, parts: Parts, lie: Lie) -> None:
+    def __init__(self, worker: Worker, parts: Parts, lie: str) -> None:
         if parts.data.probe_labels is None:
             raise LocalError("a lie is told of probes whose classes are known")
         self._worker = worker
-        self._lie = lie
+        self._attack = ATTACKS[lie]
         self._truth = parts.data.probe_labels.numpy()
         self._classes = parts.settings.classes
         self._name = parts.settings.name
@@ -51,7 +36,7 @@ class _Liar:
     def train(self, job: ef.Train) -> ev.Trained:
         answer = self._worker.train(job)
         rng = np.random.default_rng([job.round, *self._name.encode()])
-        lie = self._lie(self._truth[job.probes], self._classes, rng)
+        (lie,) = self._attack({"": self._truth[job.probes]}, 1, self._classes, rng).values()
         return replace(answer, content=lie.astype(answer.content.dtype))
 
     def learn(self, job: ef.Learn) -> ev.Learned:
@@ -63,6 +48,6 @@ def among_liars(mesh: Mesh, *, liars: int, lie: str) -> Result:
     honest = mesh.names[: len(mesh.names) - liars]
 
     def disguise(parts: Parts, worker: Worker) -> Worker:
-        return worker if parts.settings.name in honest else _Liar(worker, parts, LIES[lie])
+        return worker if parts.settings.name in honest else _Liar(worker, parts, lie)
 
     return run_case(mesh, honest, disguise)
