@@ -118,5 +118,6 @@ def to_svg(figure: "Figure") -> str:
 
 
 def svg_file(svg: str) -> str:
-    """The same picture as a file of its own: dark ink needs paper under it on any screen."""
-    return svg.replace("<svg ", f'<svg style="background: {LIGHT["card"]}" ', 1)
+    """The same picture as a file of its own: light, on paper, and no page to ask for a colour."""
+    plain = re.sub(r"var\(--[\w-]+, (#\w+)\)", r"\1", svg)  # not every viewer knows variables
+    return plain.replace("<svg ", f'<svg style="background: {LIGHT["card"]}" ', 1)

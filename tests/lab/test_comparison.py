@@ -20,6 +20,7 @@ from tallynode.lab.comparison.frontier import Point, best_within, bytes_to, pare
 from tallynode.lab.comparison.rounds import case_of, known, lines, play
 from tallynode.lab.comparison.table import parts_of
 from tallynode.lab.pool import Case
+from tallynode.lab.svg import LIGHT
 
 TINY = """\
 bench: tiny
@@ -155,7 +156,11 @@ def test_pictures_and_page_hold_every_method(out: Path) -> None:
     for name in ("bytes-1.svg", "classes-1.svg"):
         text = "".join(ElementTree.parse(out / name).getroot().itertext())
         assert all(method in text for method in METHODS)
+        alone = (out / name).read_text()
+        assert "var(" not in alone  # a viewer of its own has no page to ask for colours
+        assert LIGHT["muted"] in alone
     assert page.count("<svg") == 2
+    assert page.count("var(--accent, ") > 1
     assert page.count("FedAvg, every 3<td>") == 2
     assert "<script" not in page
 
