@@ -9,9 +9,9 @@ import signal
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
-from typing import TypeVar, cast
+from typing import cast
 
 from tallynode.config import Mesh
 from tallynode.errors import LocalError
@@ -20,8 +20,6 @@ from tallynode.lab.work import Disguise, employ
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
 from tallynode.protocol.settings import PeerSettings
-
-Answer = TypeVar("Answer", ev.Trained, ev.Learned)
 
 
 class Member:
@@ -33,11 +31,11 @@ class Member:
 
     def train(self, job: ef.Train) -> Callable[[], ev.Trained]:
         """Begin to train; what is returned waits for the answer."""
-        return self._hand.ask((self.settings.name, job), ev.Trained)
+        return cast(Callable[[], ev.Trained], self._hand.ask(self.settings.name, job))
 
     def learn(self, job: ef.Learn) -> Callable[[], ev.Learned]:
         """Begin to learn; what is returned waits for the answer."""
-        return self._hand.ask((self.settings.name, job), ev.Learned)
+        return cast(Callable[[], ev.Learned], self._hand.ask(self.settings.name, job))
 
 
 @contextmanager
@@ -49,8 +47,10 @@ def crew(mesh: Mesh, disguise: Disguise, size: int) -> Iterator[Mapping[str, Mem
         disguise: who works in whose place; it goes to the processes, so it must be picklable.
         size: how many processes; peers are dealt out evenly.
     """
-    hands = [_Hand(mesh, mesh.names[first::size], disguise) for first in range(size)]
+    hands: list[_Hand] = []
     try:
+        for first in range(size):
+            hands.append(_Hand(mesh, mesh.names[first::size], disguise))
         built = {name: Member(of, hand) for hand in hands for name, of in hand.settings().items()}
         yield {name: built[name] for name in mesh.names}
     finally:
@@ -76,10 +76,9 @@ class _Hand:
         """The peers that it has built, once it has."""
         return cast(dict[str, PeerSettings], self._heard())
 
-    def ask(self, job: tuple[str, ef.Train | ef.Learn], _: type[Answer]) -> Callable[[], Answer]:
+    def ask(self, name: str, job: ef.Train | ef.Learn) -> Callable[[], object]:
         """Hand a peer's job over; what is returned waits for the answer."""
-        asked = self._thread.submit(self._exchange, job)
-        return cast(Callable[[], Answer], asked.result)
+        return self._thread.submit(self._exchange, name, job).result
 
     def end(self) -> None:
         """End it in the middle of whatever it does."""
@@ -88,8 +87,9 @@ class _Hand:
         self._thread.shutdown(cancel_futures=True)
         self._pipe.close()
 
-    def _exchange(self, job: tuple[str, ef.Train | ef.Learn]) -> object:
-        self._pipe.send(job)
+    def _exchange(self, name: str, job: ef.Train | ef.Learn) -> object:
+        with suppress(BrokenPipeError):  # it is gone, as we are about to hear
+            self._pipe.send((name, job))
         return self._heard()
 
     def _heard(self) -> object:
