@@ -12,13 +12,10 @@ An argmax would confirm a wrong label that all have learnt; draws leave a probe 
 with an open histogram, which is then the target, each voter in it worth how far it agrees with the
 tally. A draw is a soft label in one symbol: on the mean over peers and rounds it is what they
 believe. Where on a probe's [0, 1) each draws is public and spread evenly, so that ten peers who
-believe .3 of a class cast three votes for it and not one or six by luck; and it moves on little by
-little, so that from round to round a vote changes where the belief did and hardly elsewhere.
-
-Each peer finds out for itself when it carries on (`auto`): once its learner gives CAUGHT_UP of a
-round's probes the label that the tally gave them. Once it gives SETTLED of them it draws from less
-than its DOUBT: until then that would make what all have wrong for certain, from then on it ends
-sooner and codes smaller.
+believe .3 of a class cast three votes for it and not one or six by luck. Each peer finds out for
+itself when it carries on (`auto`): once its learner gives CAUGHT_UP of a round's probes the label
+that the tally gave them. Once it gives SETTLED of them it draws from less than its DOUBT: until
+then that would make what all have wrong for certain, from then on it ends sooner and codes smaller.
 """
 
 import numpy as np
@@ -39,8 +36,7 @@ from tallynode.protocol.tally import Consensus
 CAUGHT_UP = 0.7  # of the tally's labels; too late, and all have learnt what few witnesses had wrong
 SETTLED = 0.9
 DOUBT, SETTLED_DOUBT = 1.0, 0.7  # temperatures of a drawn vote; at 1 it follows the belief itself
-BY_PEER = 0.6180339887  # step in [0, 1), by which no number of peers comes back near a place
-BY_ROUND = 0.02  # all of [0, 1) in fifty rounds; steps of 0.755 cost a quarter more bytes
+BY_PEER, BY_ROUND = 0.6180339887, 0.7548776662  # steps in [0, 1) that come back nowhere near
 
 
 class TallyMethod(Method):
@@ -68,7 +64,7 @@ class TallyMethod(Method):
         return evaluate.drawn_votes(voter.net, x, doubt, self._draws_at(round)[probes])
 
     def _draws_at(self, round: int) -> np.ndarray:
-        """(probes,) float64 in [0, 1): for each probe evenly spread over peers, moved by rounds."""
+        """(probes,) float64 in [0, 1): for each probe evenly spread over peers and over rounds."""
         mesh, index = self._seed
         generator = torch.Generator().manual_seed(train.seed_of(mesh, "draws"))
         start = torch.rand(len(self.data.probes), generator=generator, dtype=torch.float64)

@@ -337,23 +337,18 @@ def test_a_learner_votes_once_it_has_caught_up(
     assert spoke == [False, False, True, True]
 
 
-def test_draws_are_spread_evenly_over_peers_and_move_little_by_little(
-    parts: list[PeerData],
-) -> None:
-    """Eight peers, or fifty rounds, of one belief cast the votes of their mean; few change."""
+def test_draws_are_spread_evenly_over_peers_and_over_rounds(parts: list[PeerData]) -> None:
+    """Eight peers who believe the same cast the votes of their mean, to within two."""
     peers = [
         TallyMethod(parts[0], replace(SETTINGS, sampled_from=1), classes=10, seed=3, index=i)
         for i in range(8)
     ]
-    by_peer, by_round = [p._draws_at(5) for p in peers], [peers[2]._draws_at(n) for n in range(50)]
-    for among in (by_peer, by_round):
-        at = np.stack(among)  # (8 or 50, probes)
+    for among in ([p._draws_at(5) for p in peers], [peers[2]._draws_at(n) for n in range(8)]):
+        at = np.stack(among)  # (8, probes)
         for share in (0.3, 0.5, 0.9):
             votes = (at < share).sum(axis=0)
-            assert np.abs(votes - len(at) * share).max() < 2
+            assert np.abs(votes - 8 * share).max() < 2
         assert np.abs((at < 0.3).mean() - 0.3) < 0.01
-    changed = (by_round[7] < 0.3) != (by_round[8] < 0.3)
-    assert 0.01 < changed.mean() < 0.08  # two bounds are crossed, each by a fiftieth
     elsewhere = TallyMethod(parts[0], SETTINGS, classes=10, seed=4, index=0)
     assert np.abs(elsewhere._draws_at(5) - peers[0]._draws_at(5)).mean() > 0.2
 
