@@ -151,7 +151,7 @@ def _simulate_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=os.cpu_count() or 1,
         metavar="N",
-        help="with --virtual: processes that train; default: all cores",
+        help="processes that train a virtual mesh or the baseline; default: all cores",
     )
     parser.add_argument("--restart", action="store_true", help="start killed peers again")
     parser.add_argument(
