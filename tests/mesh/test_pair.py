@@ -20,6 +20,11 @@ WAIT_S = 30.0
 ID = r"TALLY(?:-[0-9A-HJKMNP-TV-Z]{5}){8}"
 
 
+def _hear_ctrl_c() -> None:
+    """A shell in front of a person never hands SIGINT on ignored; one behind a test may."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Terminal:
     """A command on a terminal of its own."""
 
@@ -33,6 +38,7 @@ class Terminal:
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
+            preexec_fn=_hear_ctrl_c,
         )
         os.close(theirs)
 
