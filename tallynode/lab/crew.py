@@ -6,17 +6,16 @@ do not depend on where they are made: a run has the same bits on any number of c
 """
 
 import signal
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import cast
 
 from tallynode.config import Mesh
-from tallynode.errors import LocalError
-from tallynode.lab.processes import warm_context
-from tallynode.lab.work import Disguise, employ
+from tallynode.lab.processes import hear, tell, warm_context
+from tallynode.lab.work import Disguise, Worker, employ
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
 from tallynode.protocol.settings import PeerSettings
@@ -93,31 +92,22 @@ class _Hand:
         return self._heard()
 
     def _heard(self) -> object:
-        """The next thing that it says; what was raised there is raised here."""
-        try:
-            said, error = self._pipe.recv()
-        except (EOFError, OSError):
-            self._process.join()
-            code = self._process.exitcode
-            raise LocalError(f"{', '.join(self._names)}: their process ended with {code}") from None
-        if error is not None:
-            raise error
-        return said
+        return hear(self._pipe, self._process, f"{', '.join(self._names)}: their process")
 
 
 def _work(mesh: Mesh, names: Sequence[str], disguise: Disguise, pipe: Connection) -> None:
     """The life of such a process: until there is nobody to ask it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal tells all; the first one decides
-    try:
-        at_work = employ(mesh, names, disguise)
-        said: object = {name: parts.settings for name, (parts, _) in at_work.items()}
+    at_work: dict[str, Worker] = {}
+
+    def build() -> dict[str, PeerSettings]:
+        built = employ(mesh, names, disguise)
+        at_work.update({name: worker for name, (_, worker) in built.items()})
+        return {name: parts.settings for name, (parts, _) in built.items()}
+
+    tell(pipe, build)
+    with suppress(EOFError, ConnectionResetError):
         while True:
-            pipe.send((said, None))
             name, job = pipe.recv()
-            worker = at_work[name][1]
-            said = worker.train(job) if isinstance(job, ef.Train) else worker.learn(job)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return
-    except Exception as error:  # noqa: BLE001  it is raised again where it can be handled
-        error.add_note(traceback.format_exc())
-        pipe.send((None, error))
+            worker = at_work[name]
+            tell(pipe, partial(worker.train if isinstance(job, ef.Train) else worker.learn, job))

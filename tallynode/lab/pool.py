@@ -8,11 +8,11 @@ import hashlib
 import math
 import signal
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.context import ForkServerProcess
 from types import TracebackType
@@ -24,9 +24,8 @@ from rich.text import Text
 
 from tallynode import __version__
 from tallynode.config import Mesh
-from tallynode.errors import LocalError
 from tallynode.lab.page import format_seconds
-from tallynode.lab.processes import warm_context
+from tallynode.lab.processes import hear, tell, warm_context
 
 T = TypeVar("T")
 
@@ -113,30 +112,18 @@ class _Running(Generic[T]):
 
     def result(self) -> T:
         """What came out, once there is something to read; what was raised there is raised here."""
+        name = " ".join(map(str, self.case.label))
         try:
-            found, error = self.pipe.recv()
-        except EOFError:
+            return cast(T, hear(self.pipe, self.process, f"{name}: its process"))
+        finally:
             self.process.join()
-            name = " ".join(map(str, self.case.label))
-            code = self.process.exitcode
-            raise LocalError(f"{name}: its process ended with {code} and no result") from None
-        self.process.join()
-        self.pipe.close()
-        if error is not None:
-            raise error
-        return cast(T, found)
+            self.pipe.close()
 
 
 def _work(work: Callable[[Mesh], T], mesh: Mesh, pipe: Connection) -> None:
     """The life of such a process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal tells all; the first one decides
-    try:
-        said: tuple[T | None, Exception | None] = work(mesh), None
-    except Exception as error:  # noqa: BLE001  it is raised again where it can be handled
-        error.add_note(traceback.format_exc())
-        said = None, error
-    with suppress(BrokenPipeError):  # whoever asked was killed
-        pipe.send(said)
+    tell(pipe, partial(work, mesh))
 
 
 def cost(case: Case) -> float:

@@ -10,17 +10,20 @@ import json
 import multiprocessing
 import os
 import signal
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 
 from tallynode import logs
 from tallynode.config import Mesh
 from tallynode.edge.journal import earlier
-from tallynode.errors import EX_OK, EX_SOFTWARE, TallynodeError
+from tallynode.errors import EX_OK, EX_SOFTWARE, LocalError, TallynodeError
 
 STOP_WITHIN_S = 15.0  # seconds a peer has to end after SIGTERM before it is killed
 WARM = "tallynode.lab.warm"
@@ -37,6 +40,33 @@ def warm_context() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([WARM])
     return context
+
+
+def tell(pipe: Connection, work: Callable[[], object]) -> None:
+    """In a child: do something and send what comes out of it, or what it raises."""
+    try:
+        said: tuple[object, Exception | None] = work(), None
+    except Exception as error:  # noqa: BLE001  it is raised again where it can be handled
+        error.add_note(traceback.format_exc())
+        said = None, error
+    with suppress(BrokenPipeError, ConnectionResetError):  # whoever asked was killed
+        pipe.send(said)
+
+
+def hear(pipe: Connection, process: ForkServerProcess, who: str) -> object:
+    """What a child tells; what was raised there is raised here.
+
+    Raises:
+        LocalError: it has died, which is said of `who`.
+    """
+    try:
+        said, error = pipe.recv()
+    except (EOFError, OSError):
+        process.join()
+        raise LocalError(f"{who} ended with {process.exitcode} and no result") from None
+    if error is not None:
+        raise error
+    return cast(object, said)
 
 
 class ProcessMesh:

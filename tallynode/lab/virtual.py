@@ -6,13 +6,12 @@ retained messages as real brokers do.
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, cast
 
 from tallynode.config import Mesh
 from tallynode.lab.crew import Member, crew
 from tallynode.lab.records import Record
-from tallynode.lab.work import Disguise, Worker, employ, themselves
+from tallynode.lab.work import Begun, Disguise, employ, themselves
 from tallynode.lab.world.clock import Clock
 from tallynode.lab.world.host import Host, Trainer
 from tallynode.lab.world.network import Calm, Network
@@ -38,11 +37,11 @@ def run_virtual(mesh: Mesh, emit: Emit, disguise: Disguise = themselves, jobs: i
     size = min(jobs, len(mesh.names))
     if size == 1 or mesh.method.name == "centralised":  # which has one net for all
         built = employ(mesh, mesh.names, disguise)
-        here = {name: (parts.settings, _Here(worker)) for name, (parts, worker) in built.items()}
+        here = {name: (parts.settings, _Timed(Begun(of))) for name, (parts, of) in built.items()}
         VirtualMesh(here, emit).run()
         return
     with crew(mesh, disguise, size) as members:
-        there = {name: (member.settings, _There(member)) for name, member in members.items()}
+        there = {name: (member.settings, _Timed(member)) for name, member in members.items()}
         VirtualMesh(there, emit).run()
 
 
@@ -88,30 +87,17 @@ class VirtualMesh:
         self._hosts[reader].take(event)
 
 
-class _Here:
-    """Real learning that takes TRAIN_S of made-up time."""
+class _Timed:
+    """Real learning, wherever it is done, that takes TRAIN_S of made-up time."""
 
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
-
-    def train(self, job: ef.Train) -> tuple[float, Callable[[], ev.Trained]]:
-        return TRAIN_S, partial(self._worker.train, job)
-
-    def learn(self, job: ef.Learn) -> tuple[float, Callable[[], ev.Learned]]:
-        return TRAIN_S, partial(self._worker.learn, job)
-
-
-class _There:
-    """The same, in another process."""
-
-    def __init__(self, member: Member) -> None:
-        self._member = member
+    def __init__(self, begin: Begun | Member) -> None:
+        self._begin = begin
 
     def train(self, job: ef.Train) -> tuple[float, Callable[[], ev.Trained]]:
-        return TRAIN_S, self._member.train(job)
+        return TRAIN_S, self._begin.train(job)
 
     def learn(self, job: ef.Learn) -> tuple[float, Callable[[], ev.Learned]]:
-        return TRAIN_S, self._member.learn(job)
+        return TRAIN_S, self._begin.learn(job)
 
 
 class _Learner(Host):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from tallynode import assemble
@@ -41,6 +42,21 @@ class Itself:
     def learn(self, job: ef.Learn) -> ev.Learned:
         """See Worker."""
         return learned(self.method, job)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A worker of this process, whose jobs are done when their answers are due."""
+
+    worker: Worker
+
+    def train(self, job: ef.Train) -> Callable[[], ev.Trained]:
+        """What trains, and gives the answer."""
+        return partial(self.worker.train, job)
+
+    def learn(self, job: ef.Learn) -> Callable[[], ev.Learned]:
+        """What learns, and gives the answer."""
+        return partial(self.worker.learn, job)
 
 
 def themselves(_: Parts, worker: Worker) -> Worker:
