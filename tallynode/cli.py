@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from tallynode import __version__, cli_bench, logs
+from tallynode.cli_options import jobs, one_or_more, shared
 from tallynode.config import Mesh, default_mesh, load_mesh
 from tallynode.errors import EX_OK, EX_UNAVAILABLE, EX_USAGE, DataError, TallynodeError, UsageError
 from tallynode.layout import Layout
@@ -91,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         "check", help="validate a topology.yaml", description="Validate a topology.yaml."
     )
     check.add_argument("file", type=Path, metavar="FILE")
-    _shared(check, "--json", action="store_true", help="the resolved configuration as JSON")
+    shared(check, "--json", action="store_true", help="the resolved configuration as JSON")
     export = commands.add_parser(
         "export", help="write a peer's model as safetensors", description=_EXPORT
     )
@@ -122,7 +123,7 @@ def _daemon_options(parser: argparse.ArgumentParser) -> None:
     daemon.add_argument("--out", type=Path, metavar="DIR", help="where records go; default: state")
     daemon.add_argument(
         "--threads",
-        type=int,
+        type=one_or_more,
         default=1,
         metavar="N",
         help="threads for torch; default 1, the fastest for small nets and shared cores",
@@ -142,29 +143,18 @@ TCP. Writes a run folder with report.html. Without a file: eight peers in a ring
 
 def _simulate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="as --peers-config FILE")
-    _shared(parser, "--peers-config", type=Path, metavar="FILE", help="the mesh: topology.yaml")
-    _shared(parser, "--out", type=Path, metavar="DIR", help="default: runs/<mesh>-<time>")
+    shared(parser, "--peers-config", type=Path, metavar="FILE", help="the mesh: topology.yaml")
+    shared(parser, "--out", type=Path, metavar="DIR", help="default: runs/<mesh>-<time>")
     parser.add_argument("--baseline", action="store_true", help="also train the same peers alone")
     parser.add_argument("--virtual", action="store_true", help="made-up clock and network")
-    parser.add_argument(
-        "--jobs",
-        type=int,
-        default=os.cpu_count() or 1,
-        metavar="N",
-        help="processes that train a virtual mesh or the baseline; default: all cores",
-    )
+    jobs(parser, "processes that train a virtual mesh or the baseline")
     parser.add_argument("--restart", action="store_true", help="start killed peers again")
     parser.add_argument(
         "--rounds", type=int, metavar="N", help="instead of the file's rounds.count"
     )
     parser.add_argument("--seed", type=int, metavar="N", help="instead of the file's seed")
     parser.add_argument("--broker", metavar="KIND", help="instead of the file's broker")
-    _shared(parser, "--json", action="store_true", help="print summary.json to standard output")
-
-
-def _shared(parser: argparse.ArgumentParser, option: str, **keywords: Any) -> None:
-    """An option that may stand before the command too: its default must not undo it there."""
-    parser.add_argument(option, default=argparse.SUPPRESS, **keywords)
+    shared(parser, "--json", action="store_true", help="print summary.json to standard output")
 
 
 def _simulate(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
@@ -173,8 +163,6 @@ def _simulate(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     file = arguments.file or arguments.peers_config
     mesh = load_mesh(file) if file else default_mesh()
     mesh = _changed(mesh, arguments)
-    if arguments.jobs < 1:
-        raise UsageError(f"--jobs: should be 1 or more, not {arguments.jobs}")
     if not mesh.rounds.count:
         raise UsageError("rounds.count is 0, for ever: give a simulation an end with --rounds N")
     from tallynode.lab.simulate import Options, simulate  # torch: after the quick errors
@@ -283,7 +271,7 @@ def _daemon(arguments: argparse.Namespace) -> int:
         mesh,
         name,
         folders,
-        threads=max(1, arguments.threads),
+        threads=arguments.threads,
         read_again=lambda: load_mesh(arguments.peers_config),
     )
     return EX_OK

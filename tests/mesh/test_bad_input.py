@@ -35,6 +35,8 @@ def fails(lab: Any) -> Any:
         (["simulate", "a.yaml", "--peers-config", "b.yaml"], "the mesh is named twice"),
         (["simulate", "--rounds", "-1"], "--rounds: "),
         (["simulate", "--virtual", "--jobs", "0"], "--jobs: should be 1 or more, not 0"),
+        (["bench", "--jobs", "many"], "--jobs: should be 1 or more, not many"),
+        (["--threads", "0"], "--threads: should be 1 or more, not 0"),
         (["simulate", "--rounds", "0"], "give a simulation an end with --rounds N"),
         (["simulate", "--rounds", "ten"], "--rounds: invalid int value: 'ten'"),
         (["simulate", "--seed", "-1"], "--seed: "),

@@ -1,0 +1,28 @@
+"""What the commands' options have in common."""
+
+import argparse
+import os
+from typing import Any
+
+
+def shared(parser: argparse.ArgumentParser, option: str, **keywords: Any) -> None:
+    """An option that may stand before the command too: its default must not undo it there."""
+    parser.add_argument(option, default=argparse.SUPPRESS, **keywords)
+
+
+def jobs(parser: argparse.ArgumentParser, of_what: str) -> None:
+    """`--jobs N`, all cores by default."""
+    cores = os.cpu_count() or 1
+    about = f"{of_what}; default: all cores"
+    parser.add_argument("--jobs", type=one_or_more, default=cores, metavar="N", help=about)
+
+
+def one_or_more(text: str) -> int:
+    """Read a number from a command line; what argparse reports if it is none."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"should be 1 or more, not {text}")
+    return number
