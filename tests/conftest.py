@@ -3,9 +3,31 @@
 import os
 import secrets
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+@pytest.fixture(scope="session")
+def script() -> Callable[[str], ModuleType]:
+    """The script of a name as a module."""
+
+    def load(name: str) -> ModuleType:
+        loader = SourceFileLoader(name, str(SCRIPTS / name))
+        spec = spec_from_loader(name, loader)
+        assert spec is not None
+        module = sys.modules[name] = module_from_spec(spec)  # where dataclasses look for it
+        loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture

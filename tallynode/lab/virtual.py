@@ -23,6 +23,7 @@ from tallynode.protocol.settings import PeerSettings
 TRAIN_S = 1.0  # seconds of made-up time that training, or learning, takes
 
 Emit = Callable[[Mapping[str, Any]], None]
+Watch = Callable[[str, ef.Effect], None]
 
 
 def run_virtual(mesh: Mesh, emit: Emit, disguise: Disguise = themselves, jobs: int = 1) -> None:
@@ -34,14 +35,14 @@ def run_virtual(mesh: Mesh, emit: Emit, disguise: Disguise = themselves, jobs: i
         disguise: who does a peer's jobs in its place; picklable where there are several processes.
         jobs: processes that train side by side; with one, everything is done in this one.
     """
-    size = min(jobs, len(mesh.names))
+    size = max(1, min(jobs, len(mesh.names)))
     if size == 1 or mesh.method.name == "centralised":  # which has one net for all
         built = employ(mesh, mesh.names, disguise)
-        here = {name: (parts.settings, _Timed(Begun(of))) for name, (parts, of) in built.items()}
+        here = {name: (parts.settings, Begun(of)) for name, (parts, of) in built.items()}
         VirtualMesh(here, emit).run()
         return
     with crew(mesh, disguise, size) as members:
-        there = {name: (member.settings, _Timed(member)) for name, member in members.items()}
+        there = {name: (member.settings, member) for name, member in members.items()}
         VirtualMesh(there, emit).run()
 
 
@@ -62,16 +63,22 @@ class VirtualMesh:
     """A mesh whose whole world is this object.
 
     Args:
-        peers: settings and trainer of each, by name.
+        peers: settings of each, and who does its jobs, by name.
         emit: takes each line of rounds.jsonl.
+        watch: sees each effect of each peer, by name, before it is executed.
     """
 
-    def __init__(self, peers: Mapping[str, tuple[PeerSettings, Trainer]], emit: Emit) -> None:
+    def __init__(
+        self,
+        peers: Mapping[str, tuple[PeerSettings, Begun | Member]],
+        emit: Emit,
+        watch: Watch = lambda name, effect: None,
+    ) -> None:
         self._clock = Clock()
         self._network = Network(self._clock, Calm(), self._deliver)
         self._hosts = {
-            name: _Learner(settings, trainer, (self._clock, self._network), emit)
-            for name, (settings, trainer) in peers.items()
+            name: _Learner(settings, _Timed(of), (self._clock, self._network), emit, watch)
+            for name, (settings, of) in peers.items()
         }
 
     def run(self) -> None:
@@ -101,13 +108,24 @@ class _Timed:
 
 
 class _Learner(Host):
-    """A host whose rounds become records."""
+    """A host whose rounds become records, and whose steps can be watched."""
 
     def __init__(
-        self, settings: PeerSettings, trainer: Trainer, world: tuple[Clock, Network], emit: Emit
+        self,
+        settings: PeerSettings,
+        trainer: Trainer,
+        world: tuple[Clock, Network],
+        emit: Emit,
+        watch: Watch,
     ) -> None:
         super().__init__(settings, trainer, *world)
         self._emit = emit
+        self._watch = watch
+
+    def do(self, effect: ef.Effect) -> None:
+        """Execute one effect, once it has been seen."""
+        self._watch(self.name, effect)
+        super().do(effect)
 
     def report(self, fields: Mapping[str, object]) -> None:
         """Emit a line of rounds.jsonl, with nothing in it that differs between two runs."""
