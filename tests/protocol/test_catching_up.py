@@ -182,6 +182,30 @@ def test_an_answer_to_no_question_changes_nothing(play: MakePlay) -> None:
     assert mesh.peers["p0"].hearing.box.get("p3", 99) is None
 
 
+@pytest.mark.parametrize("coding", [Coding.HISTORY, Coding.TALLY])
+def test_a_neighbour_takes_no_other_ones_place(play: MakePlay, coding: Coding) -> None:
+    """An unreadable ballot of b's that m has forged keeps nobody from hearing b."""
+    triangle = graph.of_pairs([("a", "b"), ("a", "m"), ("b", "m")])
+    mesh = play(triangle, pinned=True, rounds=ENDLESS, overrides={"*": PROBES})
+    mesh.start("b", "m")
+    mesh.run(until=lambda: mesh.round_of("b") == 6)
+    mesh.start("a")
+    mesh.run(until=lambda: "m" in mesh.peers["a"].linked)
+    for round_ in (7, 2**32 - 2):
+        forged = Ballot(
+            origin="b",
+            round=round_,
+            hops_left=1,
+            coding=coding,
+            body=bytes([0x10, 0, 1, 2, 3, 4]),
+            signature=bytes(64),
+        )
+        data = wire.encode_ballot(forged, "play", bytes(range(8)))
+        mesh.tell("a", ev.Received(neighbour="m", topic="v/b", data=data))
+    mesh.run(until=lambda: mesh.round_of("a") == 20)
+    assert [mesh.reports("a")[r]["voters"] for r in range(14, 20)] == [3] * 6
+
+
 def test_a_ballot_that_cannot_be_read_yet_is_bounded(
     peer_settings: Callable[..., Any],
 ) -> None:

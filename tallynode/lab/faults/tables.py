@@ -21,9 +21,8 @@ def sizes(peer: Peer, voters: int) -> Iterator[tuple[str, int, int]]:
     yield "places an origin is read", max(map(len, gossip._sources.values()), default=0), neighbours
     yield "first copies", len(gossip._first), voters
     yield "origins sought", len(gossip._sought), voters
-    yield "ballots that wait", len(late._waiting), voters
-    yield "ballots that came early", len(late._early), voters
-    yield "neighbours asked", max(map(len, late._asked.values()), default=0), neighbours
+    yield "ballots that wait", len(late._waiting), neighbours * (voters + 1)
+    yield "ballots that came early", len(late._early), neighbours * voters
     yield "asks answered", len(late._answered), neighbours * (voters + 1)
     yield "lags", len(heard.lags._recent), limits.LAGS_HELD
     if isinstance(heard.contents, votes.Votes):
