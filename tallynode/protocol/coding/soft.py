@@ -25,6 +25,7 @@ from tallynode.protocol.coding.reference import DEPTH_MAX, Reference
 FLOAT = 0  # the `bits` of float32
 BITS_MAX = 16
 _HASH_BYTES = 2
+_SUM_OFF_MAX = 1e-3  # of a row of float32; more, and one voter could outweigh all others
 _RATE = 4  # adaptive bits move by 1/16 of their error
 _SIZES = BITS_MAX + 1  # contexts: bit length of the entry before
 _LENGTHS = BITS_MAX  # contexts: bit length of the difference so far
@@ -134,6 +135,8 @@ def _floats(data: bytes, count: int, classes: int) -> np.ndarray:
     values = np.frombuffer(data, dtype="<f4").reshape(count, classes).astype(np.float32)
     if not (np.isfinite(values).all() and (values >= 0).all()):
         raise DecodeError("a probability that is none")
+    if (np.abs(values.sum(axis=1, dtype=np.float64) - 1) > _SUM_OFF_MAX).any():
+        raise DecodeError("probabilities that do not sum to one")
     return values
 
 

@@ -72,6 +72,15 @@ def test_float32_round_trip() -> None:
     assert np.array_equal(soft.decode(data, 7, 3)[1], p)
 
 
+@pytest.mark.parametrize("factor", [0.0, 0.99, 1.01, 1e30])
+def test_floats_that_do_not_sum_to_one_are_refused(factor: float) -> None:
+    """Else one voter would weigh as much as it likes, and a row of zeros has no mean."""
+    p = probabilities(0, 7, 3).astype(np.float32)
+    p[3] *= np.float32(factor)
+    with pytest.raises(DecodeError, match="do not sum to one"):
+        soft.decode(soft.encode(p, soft.FLOAT), 7, 3)
+
+
 def test_one_bit_costs_what_the_vote_costs() -> None:
     """b = 1 is the ballot and one byte."""
     *history, labels = drifting(1, 1, probes=1_000, classes=10)
