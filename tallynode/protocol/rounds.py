@@ -91,9 +91,12 @@ class Lags:
         self._voted = (round_, now)
 
     def heard(self, round_: int, now: float) -> None:
-        """A ballot came; one of a round that we have not voted in yet was no delay at all."""
+        """A ballot came; one of the round that follows ours was no delay at all.
+
+        Those of later rounds say nothing: a single voter could send any number of them.
+        """
         round_voted, at = self._voted
-        if round_ >= round_voted:
+        if round_ in (round_voted, round_voted + 1):
             self._recent.append(now - at if round_ == round_voted else 0.0)
             self._usual = None
 

@@ -82,6 +82,17 @@ def test_patience_stays_within_its_bounds() -> None:
     assert lags.patience_s() == 5.0
 
 
+def test_ballots_of_far_rounds_say_nothing_of_delays() -> None:
+    """A voter that sends ballots of many rounds ahead makes nobody impatient with the others."""
+    lags = Lags(2.0, 60.0)
+    lags.voted(3, 100.0)
+    for _ in range(5):
+        lags.heard(3, 130.0)
+    for round_ in range(5, 5 + limits.LAGS_HELD):
+        lags.heard(round_, 100.1)
+    assert lags.patience_s() == 30.0
+
+
 def test_the_life_of_a_member() -> None:
     """Unheard, alive, suspect, gone: and any new ballot revives."""
     members = Members.of(["b", "c"])
