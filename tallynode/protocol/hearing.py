@@ -72,6 +72,15 @@ class Hearing:
         """Linked neighbours that may still need to hear us."""
         return self.greetings.running(self.gossip.linked)
 
+    def merges_with(self, neighbour: str) -> bool:
+        """Whether a neighbour's deltas are taken: whose votes do not count has no say here."""
+        return self.vouching.has_say(neighbour) and not self.greetings.differs(neighbour)
+
+    def deltas_of(self, round_: int) -> ef.Deltas:
+        """What is to be merged in a round, by origin."""
+        taken = self.deltas.take(round_)
+        return {name: of for name, of in taken.items() if self.merges_with(name)}
+
     def greet(self, kept: Mapping[str, bytes]) -> list[ef.Effect]:
         """Say who this peer is, and what it was told in an earlier life."""
         return [*self.vouching.introduce(kept), self.speaking.hello(State.RUNNING)]
@@ -126,6 +135,8 @@ class Hearing:
         )
         if isinstance(message, Piece):
             self.counters.received_delta += size
+            if not self.merges_with(neighbour):
+                return []
             return self.deltas.hear(neighbour, event.topic, message)
         if not isinstance(message, Ballot):
             self.counters.received_control += size

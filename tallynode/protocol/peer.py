@@ -264,7 +264,7 @@ class Peer:
             said = "alone, training on private data only" if self._alone else "no longer alone"
             logs.append(ef.Log(level="warning", event=said, fields={"round": self.round}))
         grafts = self.hearing.graft([*missing, *self.hearing.vouching.audited(self.round)])
-        deltas = self.hearing.deltas.take(self.round)
+        deltas = self.hearing.deltas_of(self.round)
         learn = ef.Learn(round=self.round, outcome=outcome, deltas=deltas)
         return [*logs, *grafts, *self.hearing.look_again(now), learn]
 

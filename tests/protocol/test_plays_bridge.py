@@ -8,7 +8,8 @@ import pytest
 
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
-from tallynode.protocol import graph, snapshot
+from tallynode.protocol import graph, snapshot, wire
+from tallynode.protocol.deltas import cut
 from tallynode.protocol.manners import STRIKES_MAX
 from tallynode.protocol.settings import BridgeSettings, RoundSettings
 
@@ -156,6 +157,23 @@ def test_a_shorter_delta_takes_the_longer_ones_pieces_away(play: MakePlay) -> No
     ]
     assert mesh.peers["b"].step(ev.Received(neighbour="a", topic="d/a/1", data=b""), 1.0) == []
     assert mesh.peers["b"].counters.refused == 0
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_who_has_no_say_is_not_merged(play: MakePlay, before: bool) -> None:
+    """Neither a delta that comes after its voter was left out, nor one that was there before."""
+    mesh = play(TRIANGLE, rounds=ROUNDS, overrides=overrides())
+    mesh.start()
+    mesh.run(until=lambda: mesh.round_of("a") == 2)
+    peer = mesh.peers["a"]
+    piece = cut("b", 2, 1, b"b 2")[0]
+    heard = ev.Received(neighbour="b", topic="d/b/0", data=wire.encode_piece(piece, "play"))
+    events = [heard, ev.Expelled(origin="b")]
+    for event in events if before else reversed(events):
+        peer.step(event, mesh.now)
+    mesh.run(until=mesh.finished)
+    assert merged(mesh, "a")[2] == {"c": [b"c 2"]}
+    assert merged(mesh, "c")[2] == {"a": [b"a 2"], "b": [b"b 2"]}
 
 
 def test_votes_alone_ask_for_no_delta(play: MakePlay) -> None:
