@@ -176,8 +176,9 @@ class Peer:
             raise LocalError(f"votes for round {event.round} in round {self.round}")
         if event.delta:
             self.bridging.made(event.round, event.delta)
-        if self.round <= self.hearing.voted < self._last_round():
-            return self._train(self.round, now)  # the mesh remembers a vote that our disk has lost
+        if self.round <= self.hearing.voted:  # the mesh remembers a vote that our disk has lost
+            last = self.hearing.voted >= self._last_round()
+            return self._end(now) if last else self._train(self.round, now)
         self.phase = turn(self.phase, Turn.VOTED)
         ahead = self._ahead(now)
         if self.settings.per_round is None and ahead >= self.round + BEHIND_ROUNDS:
@@ -290,9 +291,13 @@ class Peer:
             if resumed:  # others may hold ballots behind it that our disk has lost: begin anew
                 self.hearing.box.forget(self.settings.name)
             return [*report, *self._train(following, now)]
+        return [*report, *self._end(now)]
+
+    def _end(self, now: float) -> list[ef.Effect]:
+        """No round is left to vote in."""
         self.phase = turn(self.phase, Turn.LAST)
         self._done = now
-        return [*report, self.hearing.speaking.hello(State.DONE)]
+        return [self.hearing.speaking.hello(State.DONE)]
 
     def _stop(self) -> list[ef.Effect]:
         self.phase = turn(self.phase, Turn.STOP)

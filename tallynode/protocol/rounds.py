@@ -4,6 +4,8 @@
                     ▲             ▲
                     └─ next round └─ a restored ballot
 
+A peer whose disk has forgotten that it voted in the last round goes from TRAINING to DONE.
+
 A round closes when every voter that is owed has voted; or, once a quorum is in, at the adaptive
 deadline: median + LAG_SPREAD · MAD of the recent ballots' lags behind our own vote, within the
 configured bounds; or, without a quorum, at the upper bound. The median absolute deviation is scaled
@@ -52,6 +54,7 @@ TRANSITIONS: dict[tuple[Phase, Turn], Phase] = {
     (Phase.STARTING, Turn.RESUME): Phase.GATHERING,
     (Phase.TRAINING, Turn.VOTED): Phase.GATHERING,
     (Phase.GATHERING, Turn.CLOSED): Phase.LEARNING,
+    (Phase.TRAINING, Turn.LAST): Phase.DONE,
     (Phase.LEARNING, Turn.NEXT): Phase.TRAINING,
     (Phase.LEARNING, Turn.LAST): Phase.DONE,
     **{(phase, Turn.STOP): Phase.STOPPED for phase in Phase},

@@ -72,9 +72,9 @@ class Vouching:
         beforehand whom this peer will look at: its own signature of the round decides.
         """
         own = self._box.get(self._settings.name, round_)
-        if own is None or not own.signature or round_ % AUDIT_ROUNDS:
-            return []
         voters = sorted(self._members.table)
+        if own is None or not own.signature or not voters or round_ % AUDIT_ROUNDS:
+            return []
         return [voters[int.from_bytes(own.signature[:8]) % len(voters)]]
 
     def introduce(self, kept: Mapping[str, bytes]) -> list[ef.Effect]:
@@ -128,8 +128,9 @@ class Vouching:
         """Leave out whoever votes twice: a liar, or this very device, whose disk was copied."""
         if not self._signatures.convict(sender, proof):
             return []
-        self._members.gone(proof.origin)
-        self._box.forget(proof.origin)
+        if proof.origin != self._settings.name:  # its own ballot goes on counting here
+            self._members.gone(proof.origin)
+            self._box.forget(proof.origin)
         fields = {"voter": proof.origin, "round": proof.round, "told_by": sender}
         publish = self._speaking.proof(proof)
         return [

@@ -245,6 +245,55 @@ def test_a_peer_whose_disk_lost_its_vote_does_not_vote_again(play: Callable[...,
         assert scene.peers[name].hearing.signatures.left_out == []
 
 
+def test_a_peer_whose_disk_lost_its_last_vote_ends_without_another(
+    play: Callable[..., Play],
+) -> None:
+    """Also in the last round, after which there is none to vote in instead."""
+    rounds = RoundSettings(count=8, linger_s=30.0, deadline_min_s=5.0)
+    scene = play(LINE, pinned=True, rounds=rounds, train_s={"d": 3.0})
+    scene.start()
+    scene.run(until=lambda: scene.round_of("b") == 4)
+    old = scene.saved["b"]
+    scene.run(until=lambda: scene.ballots("b")[-1].round == 8)
+    scene.run(until_s=scene.now + 0.1)
+    scene.kill("b")
+    scene.saved["b"] = old
+    scene.votes = lambda index, round_, probes: (probes + index + round_) % 3  # another learner
+    cast = len(scene.ballots("b"))
+    scene.start("b")
+    scene.run(until_s=scene.now + 20)
+    assert {ballot.round for ballot in scene.ballots("b")[cast:]} == {3}  # as it stood on the disk
+    assert scene.finished()
+    for name in "acd":
+        assert scene.peers[name].hearing.signatures.left_out == []
+
+
+def test_a_proof_against_oneself_ends_nothing(peer: Peer) -> None:
+    """A device whose disk was copied hears that it votes twice, and goes on for itself."""
+    peer.step(ev.Trained(round=1, content=VOTES), 1.0)
+    signatures = Signatures(settings_for("a", NEIGHBOURS, 3, RoundSettings()), PaperSigner("a"))
+    both = (VOTES, (VOTES + 1) % 3)
+    first, second = (
+        Signed(digest=digest_of(votes), signature=signatures.sign(1, votes)) for votes in both
+    )
+    proof = Proof(origin="a", round=1, first=first, second=second)
+    hear(peer, wire.encode_proof(proof, "play"), "x/a", now=2.0)
+    assert peer.hearing.signatures.left_out == ["a"]
+    effects = peer.step(ev.Tick(), 10_000.0)
+    assert [effect.round for effect in effects if isinstance(effect, ef.Learn)] == [1]
+
+
+def test_a_pinned_peer_without_voters_looks_at_nobody() -> None:
+    """Audits are of others: alone, a peer goes through its rounds."""
+    made = Peer(settings_for("a", {"a": ()}, 3, RoundSettings(count=5)), signer=PaperSigner("a"))
+    effects = made.step(ev.Started(), 0.0) + made.step(ev.Tick(), 1_000.0)
+    for round_ in range(1, 6):
+        assert [e.round for e in effects if isinstance(e, ef.Train)] == [round_]
+        made.step(ev.Trained(round=round_, content=VOTES), 1_000.0 + round_)
+        effects = made.step(ev.Learned(round=round_, metrics={}), 1_000.5 + round_)
+    assert any(isinstance(effect, ef.Finish) for effect in effects)
+
+
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.integers(0, 2), min_size=12, max_size=12),
