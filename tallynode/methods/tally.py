@@ -16,6 +16,9 @@ believe .3 of a class cast three votes for it and not one or six by luck. Each p
 itself when it carries on (`auto`): once its learner gives CAUGHT_UP of a round's probes the label
 that the tally gave them. Once it gives SETTLED of them it draws from less than its DOUBT: until
 then that would make what all have wrong for certain, from then on it ends sooner and codes smaller.
+
+All peers begin with the same weights, and where nobody has learnt much yet, all say what those say:
+voters agree, and learners with them, on noise. Such a tally (`ECHO`) teaches nothing.
 """
 
 import numpy as np
@@ -35,6 +38,7 @@ from tallynode.protocol.tally import Consensus
 
 CAUGHT_UP = 0.7  # of the tally's labels; too late, and all have learnt what few witnesses had wrong
 SETTLED = 0.9
+ECHO = 0.5  # kappa of a tally with what the first weights say, from which it says no more than they
 DOUBT, SETTLED_DOUBT = 1.0, 0.7  # temperatures of a drawn vote; at 1 it follows the belief itself
 BY_PEER, BY_ROUND = 0.6180339887, 0.7548776662  # steps in [0, 1) that come back nowhere near
 
@@ -51,6 +55,7 @@ class TallyMethod(Method):
         self._decides = start == "auto"
         self._draws_from = start if isinstance(start, int) else None  # round
         self._agreed = 0.0  # share of the last tally's labels that the learner gives
+        self._untaught = evaluate.votes(self._learner.net, self.data.probes)  # by the first weights
 
     def train(self, round: int, probes: np.ndarray) -> np.ndarray:
         """Train the voter on private data alone and return what it says of the probes (n,)."""
@@ -89,21 +94,28 @@ class TallyMethod(Method):
         if outcome is not None:
             assert isinstance(outcome, Consensus | SoftConsensus)
             target = "weighed" if self._draws(round) else self.settings.target
-            taught = lesson(self.data.probes, outcome, target)
+            if not self._echoes(outcome):
+                taught = lesson(self.data.probes, outcome, target)
             accuracy = self._accuracy_of(outcome)
             if isinstance(outcome, Consensus):
                 found = diagnose(outcome, self._truth(outcome.probes))
                 found["learner_votes"] = self._draws(round)
         loss = self._fit_learner(round, taught)
         if self.settings.sampled_from is not None and isinstance(outcome, Consensus):
-            self._compare(round, outcome)
+            self._compare(round, outcome, new=taught is not None)
         return self._metrics(loss, tally_accuracy=accuracy, tally=found)
 
-    def _compare(self, round: int, outcome: Consensus) -> None:
+    def _echoes(self, outcome: Consensus | SoftConsensus) -> bool:
+        """Whether a tally says what the weights say that all peers began with."""
+        if not isinstance(outcome, Consensus):
+            return False
+        return float(outcome.agreements(self._untaught[None, outcome.probes])[0]) >= ECHO
+
+    def _compare(self, round: int, outcome: Consensus, *, new: bool) -> None:
         """See how far the learner is with the tally, and whether it is to vote from now on."""
         x = self.data.probes[torch.from_numpy(outcome.probes)]
         self._agreed = outcome.agreement(evaluate.votes(self._learner.net, x)) or 0.0
-        if self._decides and self._draws_from is None and self._agreed >= CAUGHT_UP:
+        if self._decides and self._draws_from is None and new and self._agreed >= CAUGHT_UP:
             self._draws_from = round + 1
 
     def _fit_learner(self, round: int, taught: Lesson | None) -> float:

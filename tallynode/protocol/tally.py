@@ -136,17 +136,21 @@ class Consensus:
 
     @property
     def skills(self) -> np.ndarray:
-        """(voters,) float64 in [0, 1]: how far each agrees with the labels, beyond chance.
+        """(voters,) float64 in [0, 1]: how far each agrees with the labels, beyond chance."""
+        return self.agreements(self.candidates.votes)
 
-        Cohen's kappa (1960), and 0 for whoever agrees less than chance: votes that are constant, at
+    def agreements(self, said: np.ndarray) -> np.ndarray:
+        """(rows,) float64 in [0, 1]: how far classes (rows, n) agree with the labels.
+
+        Cohen's kappa (1960), and 0 for what agrees less than chance: classes that are constant, at
         random or contrary are worth nothing.
         """
-        of, heard = self.candidates, self.heard
-        votes, labels, n = of.votes[:, heard], self.labels[heard], int(heard.sum())
+        heard = self.heard
+        votes, labels, n = said[:, heard], self.labels[heard], int(heard.sum())
         if not n:
-            return np.zeros(self.voters)
+            return np.zeros(len(said))
         agreed = (votes == labels).mean(axis=1)
-        there = np.bincount(labels, minlength=of.classes)
+        there = np.bincount(labels, minlength=self.candidates.classes)
         chance = np.array([(there[row]).sum() for row in votes]) / (n * n)
         kappa = np.where(chance < 1, (agreed - chance) / np.maximum(1 - chance, 1e-12), 0)
         return np.maximum(kappa, 0)

@@ -337,6 +337,27 @@ def test_a_learner_votes_once_it_has_caught_up(
     assert spoke == [False, False, True, True]
 
 
+def test_an_echo_of_the_first_weights_teaches_nothing(parts: list[PeerData]) -> None:
+    """Where all still say what they began with, learners stay alone, and none takes over for it."""
+    slow = replace(
+        SETTINGS, optimiser="sgd", learning_rate=1e-4, local_steps=2, sampled_from="auto"
+    )
+    mesh = _mesh(parts, slow)
+    ballots = {str(index): peer.train(0, PROBES) for index, peer in enumerate(mesh)}
+    echo = tally(ballots, PROBES, 10)
+    assert echo.worth > 0.9
+    found = [peer.learn(0, echo) for peer in mesh]
+    assert mesh[0]._agreed > tally_method.CAUGHT_UP
+    for index, peer in enumerate(mesh):
+        single = TallyMethod(parts[index], slow, classes=10, seed=3, index=index)
+        assert single.learn(0, None).accuracy == found[index].accuracy
+        assert not peer._draws(1)
+    truth = parts[0].probe_labels
+    assert truth is not None
+    taught = mesh[0].learn(1, tally({"a": truth.numpy(), "b": truth.numpy()}, PROBES, 10))
+    assert taught.loss > 2 * found[0].loss  # of both: what is news is learnt
+
+
 def test_draws_are_spread_evenly_over_peers_and_over_rounds(parts: list[PeerData]) -> None:
     """Eight peers who believe the same cast the votes of their mean, to within two."""
     peers = [
