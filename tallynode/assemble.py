@@ -6,7 +6,7 @@ The daemon and the virtual mesh build their peers here, so that both run the sam
 import hashlib
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypedDict
 
 from tallynode.config import Mesh
@@ -195,6 +195,8 @@ def _bits_down(mesh: Mesh) -> int:
 def method_of(mesh: Mesh, peer: Peer, data: PeerData, secret: bytes) -> Method:
     """The mesh's method on one peer's data; `secret` as in `parts`."""
     settings, classes = mesh.train_settings(peer), len(data.classes)
+    if settings.sampled_from == "auto" and _too_many(_voted(mesh, data), classes):
+        settings = replace(settings, sampled_from=None)
     of: _Of = {"classes": classes, "seed": mesh.seed, "index": mesh.names.index(peer.name)}
     if mesh.method.privacy is None:
         return METHODS[mesh.method.name](data, settings, **of)
@@ -206,6 +208,11 @@ def method_of(mesh: Mesh, peer: Peer, data: PeerData, secret: bytes) -> Method:
         secret=secret,
     )
     return PrivateTallyMethod(data, settings, responses, **of)
+
+
+def _too_many(voted: int, classes: int) -> bool:
+    """Whether a round's votes make too large a histogram to learn from."""
+    return voted * classes > limits.HISTOGRAM_CELLS_MAX
 
 
 def _check_sizes(mesh: Mesh, voted: int, classes: int, parameters: int) -> None:
@@ -220,6 +227,13 @@ def _check_sizes(mesh: Mesh, voted: int, classes: int, parameters: int) -> None:
         raise DataError(
             f"data: with method {mesh.method.name}, {what} do not fit a message of "
             f"{limits.MESSAGE_BYTES_MAX} bytes; {cure}"
+        )
+    dense = isinstance(mesh.method.sampled_from, int) or mesh.method.target != "hard"
+    if mesh.method.name == "tally" and dense and _too_many(voted, classes):
+        raise DataError(
+            f"data: {voted} probes of {classes} classes are too many for histograms, which "
+            "method.sampled_from and every method.target but hard learn from; lower "
+            "task.probes.per_round"
         )
     cells = len(mesh.peers) * levels * classes
     if (

@@ -206,6 +206,9 @@ class Method(Section):
         if isinstance(self.sampled_from, int) and self.levels > 1:
             why = "should be 1 with sampled_from: a sampled vote says nothing of sureness"
             problems.append((("levels",), why))
+        if isinstance(self.sampled_from, int) and self.byzantine is not None:
+            why = "guards labels, and where learners vote (sampled_from) histograms teach"
+            problems.append((("byzantine",), why))
         fields.refuse_all(problems)
         return self
 
@@ -215,7 +218,7 @@ class Method(Section):
         if self.sampled_from == "never":
             return None
         plain = self.name == "tally" and self.levels == 1 and self.witness
-        trusting = self.privacy is None and not self.byzantine
+        trusting = self.privacy is None and self.byzantine is None
         return self.sampled_from if self.sampled_from != "auto" or (plain and trusting) else None
 
 

@@ -292,6 +292,11 @@ HEAD = "mesh: m\n"
             "t.yaml:3:18: method.levels: should be 1 with sampled_from: a sampled vote says",
         ),
         (
+            HEAD + "peers: 2\nmethod: {byzantine: 0, sampled_from: 4}\n",
+            "t.yaml:3:21: method.byzantine: guards labels, and where learners vote (sampled_from) "
+            "histograms teach",
+        ),
+        (
             HEAD + "peers: 2\nmethod: {sampled_from: soon}\n",
             "t.yaml:3:24: method.sampled_from: should be a whole number from 1 to 1000000, or auto "
             "or never, not 'soon'",
