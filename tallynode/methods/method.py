@@ -6,6 +6,7 @@ needs saving, and a round gives the same bits whether or not the process was res
 All peers of one model start from the same weights, which lets parameters be averaged.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -140,6 +141,9 @@ class Method(ABC):
             round: gives the order of the batches.
             taught: trained on beside them.
             pull: a further loss, of the parameters alone.
+
+        Raises:
+            DataError: the loss is no number any more, and so would all be that is sent from now on.
         """
         private, settings = self._samples, self.settings
         heard = len(taught) if taught else 0
@@ -157,7 +161,12 @@ class Method(ABC):
                 loss = loss + pull(copy.net)
             train.step(loss, copy.optimiser)
             total += loss.detach()
-        return total.item() / steps
+        if not math.isfinite(mean := total.item() / steps):
+            raise DataError(
+                f"round {round}: training diverged, its loss is {mean}: choose a smaller "
+                "task.learning_rate; the last checkpoint is from before"
+            )
+        return mean
 
     def _batches(self, role: str, round: int, count: int, steps: int) -> Iterator[Tensor]:
         """Yield index batches, `steps` of which pass the samples `local_epochs` times."""

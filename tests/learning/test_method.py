@@ -15,6 +15,7 @@ from tallynode.learning import evaluate, models, train
 from tallynode.learning.data import PeerData, load_peer_data
 from tallynode.learning.distil import Lesson
 from tallynode.learning.settings import DataSettings, TrainSettings
+from tallynode.methods import METHODS
 from tallynode.methods import tally as tally_method
 from tallynode.methods.copies import learner_weights
 from tallynode.methods.merge import MergePlan
@@ -335,6 +336,15 @@ def test_a_learner_votes_once_it_has_caught_up(
         assert found is not None
         spoke.append(found["learner_votes"])
     assert spoke == [False, False, True, True]
+
+
+@pytest.mark.parametrize("method", ["tally", "fd", "fedavg"])
+def test_training_that_diverges_says_so(parts: list[PeerData], method: str) -> None:
+    """Before anything is sent that is no number."""
+    wild = replace(SETTINGS, optimiser="sgd", learning_rate=1e30)
+    peer = METHODS[method](parts[0], wild, classes=10, seed=3, index=0)
+    with pytest.raises(DataError, match="round 4: training diverged, its loss is nan"):
+        peer.train(4, PROBES)
 
 
 def test_an_echo_of_the_first_weights_teaches_nothing(parts: list[PeerData]) -> None:
