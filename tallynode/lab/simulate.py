@@ -25,6 +25,7 @@ from tallynode.lab.table import LiveTable
 from tallynode.lab.virtual import accuracy_alone, run_virtual
 from tallynode.layout import Layout, edges
 from tallynode.learning.data import prefetch
+from tallynode.protocol.settings import CONTENTS
 
 REALM_STEM = 20  # characters of the mesh's name; a realm has at most 32
 POLL_S = 0.2  # seconds between two looks at the peers' files
@@ -87,6 +88,7 @@ def simulate(mesh: Mesh, options: Options) -> sums.Summary:
         rounds=mesh.rounds.count,
         broker="none" if options.virtual else mesh.broker,
         virtual=options.virtual,
+        contents=CONTENTS[mesh.method.name],
         graph=mesh.graph.kind,
         peers=mesh.names,
         edges=sorted(edges(mesh)),

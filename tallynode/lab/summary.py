@@ -25,12 +25,14 @@ from tallynode.lab.records import (
     payload_total,
     tidy,
 )
+from tallynode.protocol.settings import PAYLOADS
 
 VERSIONED = (
     *("tallynode", "torch", "torchvision", "numpy", "aiomqtt", "paho-mqtt", "mqtt5", "zeroconf"),
     *("msgpack", "uvloop"),
 )
 FLOAT_BYTES = 4  # one float32: a soft label's class, a model's parameter
+PARTS = {"votes": "votes", "soft": "labels", "scores": "scores", "parameters": "parameters"}
 
 
 class Spread(TypedDict):
@@ -102,7 +104,7 @@ class Summary(TypedDict):
     alone: Spread | None
     gain_points: float | None
     bytes_per_peer_round: PerPeerRound | None
-    published: dict[str, int]  # payload bytes of all peers, by class, ballots by coding
+    published: dict[str, int]  # payload bytes of all peers, by class, what ballots hold by coding
     costs: Costs
     topology: Topology
     peers: list[PeerSummary]
@@ -119,6 +121,7 @@ class RunInfo:
     rounds: int
     broker: str
     virtual: bool
+    contents: str  # what a ballot holds: a key of PAYLOADS
     graph: str  # ring | torus | ... | edges
     peers: Sequence[str]
     edges: Sequence[tuple[str, str]]
@@ -175,7 +178,7 @@ def build_summary(
         alone=alone,
         gain_points=100 * math.fsum(paired) / len(paired) if paired else None,
         bytes_per_peer_round=_per_peer_round(peers),
-        published=_published(peers),
+        published=_published(info.contents, peers),
         costs=_costs(info, peers),
         topology=Topology(kind=info.graph, edges=[[a, b] for a, b in info.edges]),
         peers=peers,
@@ -259,18 +262,18 @@ def _per_peer_round(peers: Sequence[PeerSummary]) -> PerPeerRound | None:
     )
 
 
-def _published(peers: Sequence[PeerSummary]) -> dict[str, int]:
-    """Payload bytes by class of message; of ballots the votes by coding, and their envelopes."""
-    votes: dict[str, int] = {}
+def _published(contents: str, peers: Sequence[PeerSummary]) -> dict[str, int]:
+    """Payload bytes by class of message; of ballots what they hold by coding, and envelopes."""
+    held: dict[str, int] = {}
     for peer in peers:
         for coding, count in peer["coded_bytes"].items():
-            votes[coding] = votes.get(coding, 0) + count
+            held[coding] = held.get(coding, 0) + count
     totals = {
         name: sum(int(peer["payload_bytes"][name]) for peer in peers)
         for name in ("ballot", "delta", "soft", "control")
     }
-    envelopes = totals.pop("ballot") - sum(votes.values())
-    found = {f"votes, {coding}": count for coding, count in sorted(votes.items())}
+    envelopes = totals.pop(PAYLOADS[contents]) - sum(held.values())
+    found = {f"{PARTS[contents]}, {coding}": count for coding, count in sorted(held.items())}
     found |= {"ballot envelopes": envelopes, **totals}
     return {name: count for name, count in found.items() if count}
 

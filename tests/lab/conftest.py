@@ -87,6 +87,7 @@ def make_run() -> Callable[..., Run]:
             rounds=rounds,
             broker="embedded",
             virtual=False,
+            contents="votes",
             graph="ring",
             peers=names,
             edges=list(zip(names, [*names[1:], names[0]], strict=True)),

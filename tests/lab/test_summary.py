@@ -11,9 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tallynode.config import Mesh
 from tallynode.errors import IoError
 from tallynode.lab.records import format_bytes, format_share, payload_total, tidy
 from tallynode.lab.summary import build_summary, installed_versions, write_summary
+from tallynode.lab.virtual import records_of
+from tallynode.protocol.settings import CONTENTS
 
 NAMES = ["peer-1", "peer-2", "peer-3"]
 Make = Callable[..., Any]
@@ -167,3 +170,26 @@ def test_published_bytes_add_up_by_class_and_coding(make_run: Callable[..., Any]
     assert set(published) == {"votes, alone", "votes, history", "ballot envelopes", "control"}
     total = sum(payload_total(peer) for peer in summary["peers"])
     assert sum(published.values()) == total
+
+
+@pytest.mark.parametrize(
+    ("method", "parts"),
+    [
+        ("fd", {"labels, soft", "ballot envelopes", "control"}),
+        ("fedmd", {"scores, floats", "ballot envelopes", "control"}),
+        ("fedavg", {"parameters, floats", "ballot envelopes", "control"}),
+    ],
+)
+def test_what_a_ballot_holds_is_taken_from_its_own_class(
+    make_run: Make, method: str, parts: set[str]
+) -> None:
+    """Soft labels, scores and parameters are parts of what was published, none of them negative."""
+    task = {"probes": {"count": 40}, "partition": {"per_peer": 30}, "test": 30}
+    own = {"graph": "complete", "rounds": {"count": 2}, "method": {"name": method, "hops": 1}}
+    mesh = Mesh.model_validate({"mesh": "m", "peers": 2, "task": task, **own})
+    info = replace(make_run(list(mesh.names)).info, contents=CONTENTS[method])
+    summary = build_summary(info, [], records_of(mesh))
+    assert set(summary["published"]) == parts
+    assert min(summary["published"].values()) > 0
+    total = sum(payload_total(peer) for peer in summary["peers"])
+    assert sum(summary["published"].values()) == total
