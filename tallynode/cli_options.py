@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 
@@ -26,3 +28,24 @@ def one_or_more(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"should be 1 or more, not {text}")
     return number
+
+
+def names_of(known: Sequence[str]) -> Callable[[str], list[str]]:
+    """Reads A,B or A;B; where a name holds commas itself, the longest that fits is meant."""
+    longest_first = sorted(known, key=len, reverse=True)
+
+    def read(text: str) -> list[str]:
+        found: list[str] = []
+        rest = text.strip()
+        while rest or not found:
+            fits = (
+                re.match(rf"({re.escape(name)})\s*(?:[,;]\s*|$)", rest) for name in longest_first
+            )
+            fit = next(filter(None, fits), None)
+            if fit is None:
+                raise argparse.ArgumentTypeError(f"{rest!r} is none of: {'; '.join(known)}")
+            found.append(fit[1])
+            rest = rest[fit.end() :]
+        return found
+
+    return read

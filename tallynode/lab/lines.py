@@ -18,9 +18,9 @@ def lines_of(file: Path) -> Iterator[dict[str, Any]]:
         yield line
 
 
-def append(file: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Add lines at the end, in one write."""
-    with file.open("a", encoding="utf-8") as out:
+def append(file: Path, lines: Iterable[Mapping[str, Any]], *, anew: bool = False) -> None:
+    """Add lines at the end, in one write; anew: in place of what is there."""
+    with file.open("w" if anew else "a", encoding="utf-8") as out:
         out.write("".join(json.dumps(line) + "\n" for line in lines))
 
 
