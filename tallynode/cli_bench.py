@@ -1,7 +1,6 @@
 """The command `tallynode bench`."""
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,7 +38,5 @@ def bench(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
         command=["tallynode", *argv],
     )
     logs.configure(json_lines=arguments.json)
-    summary = run_bench(of, asked)
-    if arguments.json:
-        print(json.dumps(summary, indent=2))
+    run_bench(of, asked)
     return EX_OK

@@ -5,7 +5,8 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,10 +15,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tallynode.cli import EX_INTERRUPTED, run
+from tallynode.config import Mesh
 from tallynode.config_bench import Planned, load_bench
-from tallynode.errors import EX_DATAERR, EX_OK
+from tallynode.errors import (
+    EX_CONFIG,
+    EX_DATAERR,
+    EX_OK,
+    EX_SOFTWARE,
+    ConfigError,
+    DataError,
+    LocalError,
+    TallynodeError,
+)
 from tallynode.lab.comparison.frontier import Point, best_within, bytes_to, pareto, targets_for
-from tallynode.lab.comparison.rounds import case_of, known, lines, play
+from tallynode.lab.comparison.rounds import Round, case_of, known, lines, play
+from tallynode.lab.comparison.run import _headlines
 from tallynode.lab.comparison.table import parts_of
 from tallynode.lab.pool import Case
 from tallynode.lab.svg import LIGHT
@@ -238,9 +250,64 @@ def test_a_method_that_cannot_run_costs_no_other(
 ) -> None:
     """The others are written down; it is named with the reason, on the page and at the end."""
     huge = '  - {name: "too many", task: {partition: {per_peer: 900}}}\n'
-    (tmp_path / "tiny.yaml").write_text(TINY.replace("seeds: [1, 2]", "seeds: [1]") + huge)
+    sizes = "seeds: [1]\npeers: [2, 3]"
+    text = TINY.replace("peers: [3]\n", "").replace("seeds: [1, 2]", sizes)
+    (tmp_path / "tiny.yaml").write_text(text + huge)
     command = ["bench", str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "out"), "--jobs", "1"]
-    assert run(command) == EX_DATAERR
-    assert "too many: on digits, 3 peers, α = 1: data: digits has" in capsys.readouterr().err
-    assert "digits has" in (tmp_path / "out" / "report.html").read_text()
-    assert len(known(tmp_path / "out" / "rounds.jsonl")) == 4
+    assert run([*command, "--json"]) == EX_DATAERR
+    printed, complaints = capsys.readouterr()
+    for peers in (2, 3):
+        assert f"too many: on digits, {peers} peers, α = 1: data: digits has" in complaints
+    summary = json.loads(printed)
+    assert summary == json.loads((tmp_path / "out" / "bench.json").read_text())
+    assert [of["panel"] for of in summary["refused"]] == [
+        "digits, 3 peers, α = 1",  # the longer run was done first
+        "digits, 2 peers, α = 1",
+    ]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("digits has") == 2
+    assert "4 methods, 2 panels" in page
+    assert len(known(tmp_path / "out" / "rounds.jsonl")) == 8
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(ConfigError, EX_CONFIG), (DataError, EX_DATAERR), (LocalError, EX_SOFTWARE)],
+)
+def test_a_bench_ends_as_its_runs_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[TallynodeError], code: int
+) -> None:
+    """What is refused has the exit code that it has alone, and what is our own bug ends all."""
+
+    def broken(_: Mesh) -> list[Round]:
+        raise error("why")
+
+    def here(
+        todo: Sequence[Case],
+        work: Callable[[Mesh], object],
+        take: Callable[[Case, object], None],
+        **_: object,
+    ) -> None:
+        for case in todo:
+            take(case, work(case.mesh))
+
+    monkeypatch.setattr("tallynode.lab.comparison.run.in_pool", here)
+    monkeypatch.setattr("tallynode.lab.comparison.run.play", broken)
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    command = ["bench", str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "out")]
+    assert run(command) == code
+    assert (tmp_path / "out" / "report.html").exists() == (code != EX_SOFTWARE)
+
+
+def test_nobody_is_called_a_hundred_times_cheaper_who_is_not(tmp_path: Path) -> None:
+    """Where no method takes so little, the headlines name none."""
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    bench = load_bench(tmp_path / "tiny.yaml")
+    of = {planned.method: planned for planned in bench.runs}
+    votes, fedavg = ((of[name], play(of[name].mesh)) for name in ("votes", "FedAvg, every 3"))
+    last = fedavg[1][-1]
+    for accuracy, said in ((0.0, False), (1.0, True)):
+        runs = [votes, (fedavg[0], [replace(last, accuracy=accuracy)])]
+        notes = [headline.note for headline in _headlines(parts_of(bench, runs))]
+        assert any("best at 1/100" in note for note in notes) == said
+        assert notes[-1] == "2 methods, 1 panel"

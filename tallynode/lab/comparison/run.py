@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.text import Text
 
 from tallynode.config import Mesh
-from tallynode.config_bench import Bench, Planned
-from tallynode.errors import DataError, IoError, TallynodeError
+from tallynode.config_bench import Bench, Panel, Planned
+from tallynode.errors import ConfigError, DataError, IoError
 from tallynode.lab import page
 from tallynode.lab.bench import machine
 from tallynode.lab.comparison import pictures, written
@@ -29,6 +29,9 @@ from tallynode.learning.data import prefetch
 
 FEW = 100  # times fewer bytes than the best takes: who does best with so little, in the headlines
 
+Refusal = ConfigError | DataError
+Refused = dict[tuple[Panel, str], Refusal]  # by panel and method; other seeds are refused alike
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
@@ -41,12 +44,12 @@ class Options:
     command: Sequence[str]
 
 
-def run_bench(of: Bench, options: Options) -> dict[str, Any]:
-    """Run a bench to its end; what bench.json says.
+def run_bench(of: Bench, options: Options) -> None:
+    """Run a bench to its end, and write and print what it comes to.
 
     Raises:
         IoError: the folder cannot be written.
-        DataError: a method does not run on its mesh, once all others are written down.
+        ConfigError, DataError: a method does not run on its mesh, once all others are written down.
     """
     console = Console(stderr=options.json_output)
     began = time.monotonic()
@@ -64,19 +67,24 @@ def run_bench(of: Bench, options: Options) -> dict[str, Any]:
         "wall_s": round(time.monotonic() - began, 1),
         "machine": machine(),
         "parts": [written.as_json(part) for part in parts],
-        "refused": refused,
+        "refused": [
+            {"method": method, "panel": panel.title, "why": str(why)}
+            for (panel, method), why in refused.items()
+        ],
     }
     _write(of, options.out, parts, summary)
     _show(parts, options.out, console)
+    if options.json_output:
+        print(json.dumps(summary, indent=2))
     if refused:
-        whys = "\n".join(f"  {method}: {why}" for method, why in refused.items())
-        raise DataError(f"these could not run, all others are in {options.out}:\n{whys}")
-    return summary
+        whys = "\n".join(f"  {m}: on {panel.title}: {why}" for (panel, m), why in refused.items())
+        kind = type(next(iter(refused.values())))
+        raise kind(f"these could not run, all others are in {options.out}:\n{whys}")
 
 
 def _run(
     of: Bench, options: Options, console: Console
-) -> tuple[list[tuple[Planned, list[Round]]], dict[str, str]]:
+) -> tuple[list[tuple[Planned, list[Round]]], Refused]:
     """What every run came to, those of earlier calls included, and which methods cannot run."""
     file = options.out / "rounds.jsonl"
     done = known(file)
@@ -86,12 +94,12 @@ def _run(
     if any(case.key in done for case in cases):
         count = f"{sum(case.key in done for case in cases)} of {len(cases)} runs"
         console.print(f"{count} are in {options.out} already", markup=False)
-    refused: dict[str, str] = {}
+    refused: Refused = {}
 
-    def keep(case: Case, found: list[Round] | TallynodeError) -> None:
+    def keep(case: Case, found: list[Round] | Refusal) -> None:
         run = planned[case.key]
-        if isinstance(found, TallynodeError):
-            refused[run.method] = f"on {run.panel.title}: {found}"
+        if isinstance(found, Refusal):
+            refused.setdefault((run.panel, run.method), found)
             return
         done[case.key] = found
         append(file, lines(case.key, run, found))
@@ -113,11 +121,11 @@ def _run(
     return runs, refused
 
 
-def _played(mesh: Mesh) -> list[Round] | TallynodeError:
+def _played(mesh: Mesh) -> list[Round] | Refusal:
     """A run, or why there is none; a method's refusal must not cost the other runs."""
     try:
         return play(mesh)
-    except TallynodeError as error:
+    except (ConfigError, DataError) as error:
         return error
 
 
@@ -139,7 +147,7 @@ def _write(of: Bench, out: Path, parts: Sequence[Part], summary: Mapping[str, An
             "versions": summary["machine"]["versions"],
             "cores": summary["machine"]["cores"],
         },
-        headlines=_headlines(of, parts),
+        headlines=_headlines(parts),
         pictures=drawn,
         parts=parts,
         written=written,
@@ -164,31 +172,36 @@ def _by_class(part: Part) -> page.Picture:
     return page.Picture(title, pictures.recall_by_class(part), caption, wide=True)
 
 
-def _headlines(of: Bench, parts: Sequence[Part]) -> list[page.Headline]:
-    """The bench in four numbers: what was run, and who did best where it is hardest."""
+def _headlines(parts: Sequence[Part]) -> list[page.Headline]:
+    """The bench in a few numbers: what was run, and who did best where it is hardest."""
+    rows = [row for part in parts for row in part.rows]
+    methods = page.count(len({row.method for row in rows}), "method")
     runs = page.Headline(
-        f"{len(of.runs)}",
+        f"{sum(row.seeds for row in rows)}",
         "runs",
-        f"{page.count(len(of.groups), 'method')}, {page.count(len(parts), 'panel')}",
+        f"{methods}, {page.count(len(parts), 'panel')}",
     )
     if not all(part.rivals for part in parts) or not parts:
         return [runs]
     part = min(parts, key=lambda part: max(row.accuracy.mean for row in part.rivals))
     best = max(part.rivals, key=lambda row: row.accuracy.mean)
     within = [row for row in part.rivals if row.sent.mean * FEW <= best.sent.mean]
-    cheap = max(within, key=lambda row: row.accuracy.mean, default=best)
-    return [
+    cheap = max(within, key=lambda row: row.accuracy.mean, default=None)
+    found = [
         page.Headline(
             format_share(best.accuracy.mean), "best", f"{best.method}; {part.panel.title}"
         ),
         page.Headline(format_bytes(best.sent.mean), "payload of it", "a peer, whole run"),
-        page.Headline(
-            format_share(cheap.accuracy.mean),
-            f"for {format_bytes(cheap.sent.mean)}",
-            f"{cheap.method}: best at 1/{FEW} of its bytes",
-        ),
-        runs,
     ]
+    if cheap and best.sent.mean:
+        found.append(
+            page.Headline(
+                format_share(cheap.accuracy.mean),
+                f"for {format_bytes(cheap.sent.mean)}",
+                f"{cheap.method}: best at 1/{FEW} of its bytes",
+            )
+        )
+    return [*found, runs]
 
 
 def _show(parts: Sequence[Part], out: Path, console: Console) -> None:
