@@ -25,13 +25,14 @@ from pydantic import (
 from tallynode import config_fields as fields
 from tallynode.config import Mesh, topology_dir
 from tallynode.config_problems import Finding, findings
-from tallynode.config_sections import Section
+from tallynode.config_sections import Section, Task
 from tallynode.config_yaml import Where, read_document
 from tallynode.errors import ConfigError
 from tallynode.protocol import limits
 
 NAME_MAX = 48  # characters of a method's name: a line of a table and of a legend
 RUNS_MAX = 10_000  # of a bench; more is a slip of the finger
+SOURCE = Task.model_fields["data"].default
 WHOLE = ("graph", "peers")  # sections that a change replaces: their keys belong together
 AXES: dict[Where, str] = {  # keys that a bench sets itself, and from what
     ("mesh",): "bench",
@@ -225,8 +226,8 @@ def _planned(read: BenchFile, base: Path) -> tuple[list[Planned], list[Finding]]
         ]
         skew = {"dirichlet": None if alpha == "iid" else alpha}
         own = {"mesh": read.bench, "peers": peers, "task": {"partition": skew}}
-        changes: list[Changes] = [read.mesh, data.changes, own, method.changes]
-        plain = reduce(merged, changes, dict[str, Any]())
+        shared = reduce(merged, (data.changes, own), merged({}, read.mesh))
+        plain = merged(shared, method.changes)
         panel = Panel(data=data.name, peers=peers, alpha=_written(alpha))
         try:
             for seed in read.seeds:
@@ -234,10 +235,24 @@ def _planned(read: BenchFile, base: Path) -> tuple[list[Planned], list[Finding]]
                 if not mesh.rounds.count:
                     endless = Finding(("rounds", "count"), "is 0, for ever: a run needs an end")
                     found.append(_moved(endless, layers))
+                found += [_moved(finding, layers) for finding in _strayed(shared, plain, mesh)]
                 runs.append(Planned(panel=panel, method=method.name, seed=seed, mesh=mesh))
         except ValidationError as error:  # another seed is wrong in the same way
             found += [_moved(finding, layers) for finding in findings(error, Mesh)]
     return runs, found
+
+
+def _strayed(shared: Changes, plain: Changes, mesh: Mesh) -> Iterator[Finding]:
+    """What a method's mesh has otherwise than its panel says, who could not be compared with it."""
+    count = len(mesh.peers)
+    if count != shared["peers"]:
+        yield Finding(("peers",), f"are {count}, and the panel is of {shared['peers']}")
+    source, own = (of["task"].get("data", SOURCE) for of in (shared, plain))
+    if own != source:
+        yield Finding(("task", "data"), f"is {own}, and the panel is on {source}")
+    for i, peer in enumerate(mesh.peers):
+        if peer.data not in (None, mesh.task.data):
+            yield Finding(("peers", i, "data"), f"is {peer.data}, and the panel is on {source}")
 
 
 def _written(alpha: float | str) -> str:

@@ -87,6 +87,15 @@ methods:
         ("  - {name: a, graph: torus}", "7:22: methods[0].graph.cols: is missing"),
         ("  - {name: a, method: {name: fedavg, bits: 3}}", "7:44: methods[0].method.bits: means"),
         ("  - {name: a, seed: 3}", "7:15: methods[0].seed: is set for each run, from `seeds`"),
+        ("  - {name: a, peers: 5}", "7:22: methods[0].peers: are 5, and the panel is of 4"),
+        (
+            "  - {name: a, task: {data: mnist}}",
+            "7:28: methods[0].task.data: is mnist, and the panel is on digits",
+        ),
+        (
+            "  - {name: a, peers: [{name: b, data: mnist}, c, d, e]}",
+            "7:39: methods[0].peers[0].data: is mnist, and the panel is on digits",
+        ),
         ("  - {name: a}\n  - {name: a}", "8:5: methods[1]: a stands here twice"),
         ("  - {method: {name: fd}}", "7:5: methods[0].name: is missing"),
         (f"  - {{name: {'x' * (NAME_MAX + 1)}}}", "7:12: methods[0].name: should be 1 to 48"),
@@ -100,6 +109,16 @@ def test_what_is_wrong_is_named_where_it_stands(tmp_path: Path, text: str, line:
     """The file's line and column, the field as a person finds it there, and what it should be."""
     found = refusal(tmp_path, f"{AXES}methods:\n{text}\n")
     assert any(each.startswith(f"b.yaml:{line}") for each in found), found
+
+
+def test_a_method_may_name_the_panel_s_peers_and_data(tmp_path: Path) -> None:
+    """As where models are mixed: as many peers as the panel has, on what it is on."""
+    text = """\
+methods:
+  - {name: a, task: {data: digits}}
+  - {name: b, peers: [{name: c, model: resnet8}, {name: d, data: digits}, e, f]}
+"""
+    assert len(load(tmp_path, AXES + text).runs) == 2
 
 
 def test_the_same_mistake_in_many_runs_is_one_line(tmp_path: Path) -> None:
