@@ -144,7 +144,8 @@ class _Watched:
         self._costs = {case.key: cost(case) for case in todo}
         self._console = console
         self._left = _TimeLeft(math.fsum(self._costs.values()))
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        name = TextColumn("{task.description}", markup=False)  # which may hold brackets
+        columns = (name, BarColumn(), MofNCompleteColumn())
         self._bar = Progress(*columns, self._left, console=console, disable=not console.is_terminal)
         self._task = self._bar.add_task("runs", total=len(todo))
         self._count = 0

@@ -70,7 +70,7 @@ def simulate(mesh: Mesh, options: Options) -> sums.Summary:
         assemble.refuse_pooling(mesh)
     mesh = local(mesh)
     _make_run_folder(mesh, options.out)
-    console = Console(stderr=options.json_output)
+    console = Console(stderr=options.json_output, markup=False, emoji=False)
     prefetch(mesh.data_settings(0), console.print)
     began, clock = datetime.now().astimezone(), time.monotonic()
     layout = Layout.of(mesh)

@@ -1,6 +1,7 @@
 """`tallynode bench`: what it runs, keeps, sums up and draws."""
 
 import csv
+import io
 import json
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from tallynode.cli import EX_INTERRUPTED, run
 from tallynode.config import Mesh
@@ -28,10 +30,11 @@ from tallynode.errors import (
     TallynodeError,
 )
 from tallynode.lab.comparison.frontier import Point, best_within, bytes_to, pareto, targets_for
+from tallynode.lab.comparison.pictures import accuracy_by_bytes
 from tallynode.lab.comparison.rounds import Round, case_of, known, lines, play
 from tallynode.lab.comparison.run import _headlines
 from tallynode.lab.comparison.table import parts_of
-from tallynode.lab.pool import Case
+from tallynode.lab.pool import Case, _Watched
 from tallynode.lab.svg import LIGHT
 
 TINY = """\
@@ -175,6 +178,36 @@ def test_pictures_and_page_hold_every_method(out: Path) -> None:
     assert page.count("var(--accent, ") > 1
     assert page.count("FedAvg, every 3<td>") == 2
     assert "<script" not in page
+
+
+def test_any_name_is_shown_as_it_stands(tmp_path: Path) -> None:
+    """Neither the legend nor the progress bar takes an underscore or brackets for its own."""
+    names = ["_x", "tally [b=1]", "x [/b]"]
+    methods = "".join(f"  - {{name: '{name}'}}\n" for name in names)
+    text = TINY[: TINY.index("  - {name: votes")] + methods
+    (tmp_path / "tiny.yaml").write_text(text)
+    bench = load_bench(tmp_path / "tiny.yaml")
+    rounds = play(bench.runs[0].mesh)
+    runs = [of for of in bench.runs if of.seed == 1]
+    (part,) = parts_of(bench, [(of, rounds) for of in runs])
+    drawn = "".join(ElementTree.fromstring(accuracy_by_bytes(part, bench.groups)).itertext())
+    bar = io.StringIO()
+    cases = [case_of(of) for of in runs]
+    with _Watched(cases, Console(file=bar, force_terminal=True, width=120)) as watched:
+        for case in cases:
+            watched.done(case)
+            watched._bar.refresh()
+    for name in names:
+        assert name in drawn
+        assert name in bar.getvalue()
+
+
+def test_a_hub_without_leaves_has_no_ends(tmp_path: Path) -> None:
+    """A star of one peer is a peer alone."""
+    (tmp_path / "tiny.yaml").write_text(TINY.replace("peers: [3]", "peers: [1]"))
+    star = load_bench(tmp_path / "tiny.yaml").runs[4]
+    assert star.mesh.graph.kind == "star"
+    assert {of.ends for of in play(star.mesh)} == {None}
 
 
 def test_a_bench_that_is_done_runs_nothing(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:

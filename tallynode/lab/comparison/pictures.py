@@ -44,31 +44,33 @@ def accuracy_by_bytes(part: Part, groups: Mapping[str, str]) -> str:
     """SVG: each method's rounds, where it ends, and which ends no other beats."""
     with drawing(width=WIDE, height=max(4.4, 0.235 * len(part.rows) + 1.2)) as fig:
         ax = fig.add_subplot()
-        drawn = styles(groups)
+        drawn, handles = styles(groups), dict[str, Any]()
         dashes = cycle(((0, (5, 3)), (0, (5, 2, 1, 2)), (0, (2, 2))))
         for row in part.rows:
             if row.sent.mean:
-                _draw_method(ax, row, drawn[row.method])
+                handles[row.method] = _draw_method(ax, row, drawn[row.method])
             else:
                 line: dict[str, Any] = {"color": LIGHT["muted"], "linestyle": next(dashes)}
-                ax.axhline(row.accuracy.mean, linewidth=1.4, label=row.method, **line)
-        _draw_front(ax, [row for row in part.rows if row.on_front and row.sent.mean])
+                handles[row.method] = ax.axhline(row.accuracy.mean, linewidth=1.4, **line)
+        front = [row for row in part.rows if row.on_front and row.sent.mean]
+        if front:
+            handles[FRONT] = _draw_front(ax, front)
         ax.set_xscale("log")
         byte_axis(ax, "payload bytes that a peer has published")
         ax.xaxis.set_minor_formatter(lambda value, _: "")
         accuracy_axis(ax)
         ax.set_ylim(bottom=max(0.0, min(row.accuracy.mean for row in part.rows) - BELOW))
         ax.grid(axis="x", linewidth=0.7)
-        handles = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
-        named = [row.method for row in part.rows] + [FRONT] * (FRONT in handles)
-        ax.legend(
-            [handles[name] for name in named],
-            named,
+        legend = ax.legend(
+            list(handles.values()),
+            [""] * len(handles),
             loc="center left",
             bbox_to_anchor=(1.01, 0.5),
             labelspacing=0.35,
             fontsize=10,
         )
+        for text, name in zip(legend.get_texts(), handles, strict=True):
+            text.set_text(name)  # now, as the legend leaves labels out that begin with _
         return to_svg(fig)
 
 
@@ -101,10 +103,11 @@ def recall_by_class(part: Part) -> str:
         return to_svg(fig)
 
 
-def _draw_method(ax: "Axes", row: Row, style: Style) -> None:
+def _draw_method(ax: "Axes", row: Row, style: Style) -> Any:
+    """A line of rounds and a mark at its end; the mark, for the legend."""
     spent, accuracy, _ = row.curve.T
     ax.plot(spent, accuracy, color=style.colour, linewidth=1.1, alpha=0.5)
-    ax.errorbar(
+    return ax.errorbar(
         row.sent.mean,
         row.accuracy.mean,
         yerr=row.accuracy.deviation,
@@ -114,16 +117,13 @@ def _draw_method(ax: "Axes", row: Row, style: Style) -> None:
         linestyle="none",
         elinewidth=1.0,
         zorder=3,
-        label=row.method,
     )
 
 
-def _draw_front(ax: "Axes", front: Sequence[Row]) -> None:
-    """A step through the ends that no other beats, and a ring around each."""
+def _draw_front(ax: "Axes", front: Sequence[Row]) -> Any:
+    """A step through the ends that no other beats, and a ring around each; the rings."""
     points = sorted((row.sent.mean, row.accuracy.mean) for row in front)
-    if not points:
-        return
     x, y = zip(*points, strict=True)
     ax.plot(x, y, drawstyle="steps-post", color=LIGHT["muted"], linestyle=":", linewidth=1.2)
     ring: dict[str, Any] = {"facecolor": "none", "edgecolor": LIGHT["ink"], "linewidth": 1.2}
-    ax.scatter(x, y, s=130, zorder=4, label=FRONT, **ring)
+    return ax.scatter(x, y, s=130, zorder=4, **ring)

@@ -61,7 +61,8 @@ def play(mesh: Mesh) -> list[Round]:
     records = records_of(mesh)
     if not edges(mesh):
         records = [_unheard(record) for record in records]
-    hub = mesh.names[0] if mesh.graph.kind == "star" else None  # see protocol/graph.py
+    star = mesh.graph.kind == "star" and len(mesh.names) > 1  # its hub: see protocol/graph.py
+    hub = mesh.names[0] if star else None
     numbers = range(1, mesh.rounds.count + 1)
     return [_round([r for r in records if r["round"] == number], hub) for number in numbers]
 

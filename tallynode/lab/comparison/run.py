@@ -51,7 +51,7 @@ def run_bench(of: Bench, options: Options) -> None:
         IoError: the folder cannot be written.
         ConfigError, DataError: a method does not run on its mesh, once all others are written down.
     """
-    console = Console(stderr=options.json_output)
+    console = Console(stderr=options.json_output, markup=False, emoji=False)
     began = time.monotonic()
     try:
         options.out.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ def _run(
     todo = [case for key, case in {each.key: each for each in cases}.items() if key not in done]
     if any(case.key in done for case in cases):
         count = f"{sum(case.key in done for case in cases)} of {len(cases)} runs"
-        console.print(f"{count} are in {options.out} already", markup=False)
+        console.print(f"{count} are in {options.out} already")
     refused: Refused = {}
 
     def keep(case: Case, found: list[Round] | Refusal) -> None:
@@ -106,14 +106,14 @@ def _run(
 
     if todo:
         for settings in {run.mesh.data_settings(0) for run in of.runs}:
-            prefetch(settings, lambda text: console.print(text, markup=False))
+            prefetch(settings, console.print)
         end_line(file)
         try:
             in_pool(todo, _played, keep, jobs=options.jobs, console=console)
         except KeyboardInterrupt:
             count = f"{sum(case.key in done for case in cases)} of {len(cases)} runs"
             what = f"stopped with {count} in {options.out}; the same command goes on from there"
-            console.print(what, markup=False)
+            console.print(what)
             raise
     runs = [
         (run, done[case.key]) for case, run in zip(cases, of.runs, strict=True) if case.key in done
