@@ -13,12 +13,11 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from tallynode import __version__, cli_bench, logs
-from tallynode.cli_options import jobs, one_or_more, shared
+from tallynode.cli_options import Parser, jobs, one_or_more, shared
+from tallynode.cli_script import exit_code
 from tallynode.config import Mesh, default_mesh, load_mesh
-from tallynode.errors import EX_OK, EX_UNAVAILABLE, EX_USAGE, DataError, TallynodeError, UsageError
+from tallynode.errors import EX_OK, EX_UNAVAILABLE, DataError, TallynodeError, UsageError
 from tallynode.layout import Layout
-
-EX_INTERRUPTED = 130  # what a shell says of a program that Ctrl-C ended
 
 EPILOG = """\
 examples:
@@ -32,13 +31,6 @@ examples:
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """A wrong command line exits by sysexits, not with argparse's 2."""
-        self.print_usage(sys.stderr)
-        self.exit(EX_USAGE, f"{self.prog}: {message}\n")
-
-
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The console script."""
     sys.exit(run(sys.argv[1:] if argv is None else argv))
@@ -47,30 +39,27 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 def run(argv: Sequence[str]) -> int:
     """Do what the command line says; returns the exit code."""
     arguments = _parser().parse_args(argv)
-    try:
-        if arguments.command == "simulate":
-            return _simulate(arguments, argv)
-        if arguments.command == "bench":
-            return cli_bench.bench(arguments, argv)
-        if arguments.command == "check":
-            return _check(arguments)
-        if arguments.command == "export":
-            return _export(arguments)
-        if arguments.command == "id":
-            return _id(arguments)
-        if arguments.command == "pair":
-            return _pair(arguments)
-        return _daemon(arguments)
-    except TallynodeError as error:
-        print(f"tallynode: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("tallynode: interrupted", file=sys.stderr)
-        return EX_INTERRUPTED
+    return exit_code("tallynode", lambda: _command(arguments, argv))
+
+
+def _command(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
+    if arguments.command == "simulate":
+        return _simulate(arguments, argv)
+    if arguments.command == "bench":
+        return cli_bench.bench(arguments, argv)
+    if arguments.command == "check":
+        return _check(arguments)
+    if arguments.command == "export":
+        return _export(arguments)
+    if arguments.command == "id":
+        return _id(arguments)
+    if arguments.command == "pair":
+        return _pair(arguments)
+    return _daemon(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="tallynode",
         description="Train a model together across small devices, by voting, without a server.",
         epilog=EPILOG,

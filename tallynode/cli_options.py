@@ -3,8 +3,22 @@
 import argparse
 import os
 import re
+import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn, TypeVar
+
+from tallynode.errors import EX_USAGE
+
+T = TypeVar("T")
+
+
+class Parser(argparse.ArgumentParser):
+    """A wrong command line exits by sysexits, not with argparse's 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """See ArgumentParser."""
+        self.print_usage(sys.stderr)
+        self.exit(EX_USAGE, f"{self.prog}: {message}\n")
 
 
 def shared(parser: argparse.ArgumentParser, option: str, **keywords: Any) -> None:
@@ -28,6 +42,16 @@ def one_or_more(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"should be 1 or more, not {text}")
     return number
+
+
+def list_of(kind: Callable[[str], T]) -> Callable[[str], list[T]]:
+    """Reads 1,2,3."""
+
+    def read(text: str) -> list[T]:
+        return [kind(part.strip()) for part in text.split(",")]
+
+    read.__name__ = f"comma-separated {kind.__name__}s"  # argparse quotes it in its refusal
+    return read
 
 
 def names_of(known: Sequence[str]) -> Callable[[str], list[str]]:

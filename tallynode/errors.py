@@ -7,6 +7,7 @@ EX_UNAVAILABLE = 69
 EX_SOFTWARE = 70
 EX_IOERR = 74
 EX_CONFIG = 78
+EX_INTERRUPTED = 130  # what a shell says of a program that Ctrl-C ended
 
 
 class TallynodeError(Exception):

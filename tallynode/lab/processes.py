@@ -11,8 +11,8 @@ import multiprocessing
 import os
 import signal
 import traceback
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -67,6 +67,16 @@ def hear(pipe: Connection, process: ForkServerProcess, who: str) -> object:
     if error is not None:
         raise error
     return cast(object, said)
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """Whoever asks a run to stop, in whatever way, gets what there is, and nothing runs on."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class ProcessMesh:

@@ -3,7 +3,6 @@
 import json
 import secrets
 import shlex
-import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from tallynode import assemble
 from tallynode.config import Mesh
 from tallynode.errors import IoError
 from tallynode.lab import summary as sums
-from tallynode.lab.processes import ProcessMesh, peer_folder
+from tallynode.lab.processes import ProcessMesh, peer_folder, sigterm_as_ctrl_c
 from tallynode.lab.records import Record
 from tallynode.lab.report import render_report, summary_lines
 from tallynode.lab.table import LiveTable
@@ -174,7 +173,7 @@ def _run_processes(
     mesh: Mesh, options: Options, alone: Mapping[str, float], console: Console
 ) -> Run:
     processes = ProcessMesh(mesh, options.out)
-    with _sigterm_as_ctrl_c(), _watched(mesh, options.out, alone, console) as watch:
+    with sigterm_as_ctrl_c(), _watched(mesh, options.out, alone, console) as watch:
         try:
             for name in mesh.names:
                 processes.start(name)
@@ -188,16 +187,6 @@ def _run_processes(
             for name in mesh.names:
                 _show_end(name, processes, watch)
     return watch.records, [_outcome(processes, name, alone) for name in mesh.names]
-
-
-@contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """Whoever asks a run to stop gets the results so far."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _watch_processes(

@@ -16,12 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tallynode.cli import EX_INTERRUPTED, run
+from tallynode.cli import run
 from tallynode.config import Mesh
 from tallynode.config_bench import Planned, load_bench
 from tallynode.errors import (
     EX_CONFIG,
     EX_DATAERR,
+    EX_INTERRUPTED,
     EX_OK,
     EX_SOFTWARE,
     ConfigError,

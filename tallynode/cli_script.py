@@ -1,0 +1,54 @@
+"""How the command and the scripts end, and what the scripts share beside it."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from tallynode.cli_options import Parser
+from tallynode.errors import EX_INTERRUPTED, EX_OK, DataError, IoError, TallynodeError
+
+
+def exit_code(name: str, work: Callable[[], int]) -> int:
+    """Do the work of a command; an error is one line for a person and a code for a script."""
+    try:
+        return work()
+    except TallynodeError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        return EX_INTERRUPTED
+
+
+def run_script(main: Callable[[], int | None]) -> NoReturn:
+    """Run a script to its end; SIGTERM ends it as Ctrl-C does, what it began included."""
+    from tallynode.lab.processes import sigterm_as_ctrl_c
+
+    def work() -> int:
+        try:
+            return main() or EX_OK
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            raise IoError(f"{where}{error.strerror or error}") from error
+
+    with sigterm_as_ctrl_c():
+        sys.exit(exit_code(Path(sys.argv[0]).name, work))
+
+
+def parser_of(about: str) -> Parser:
+    """The parser of a script, whose docstring is its help as it stands."""
+    return Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def streams_in(folder: Path) -> list[Path]:
+    """The vote streams that a folder holds.
+
+    Raises:
+        DataError: it holds none.
+    """
+    found = sorted(folder.glob("*.npz"))
+    if not found:
+        raise DataError(f"{folder}: holds no streams; scripts/record_votes writes them")
+    return found
