@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from typing import cast
 
 from tallynode.config import Mesh
-from tallynode.lab.processes import hear, tell, warm_context
+from tallynode.lab.processes import end_with_parent, hear, tell, warm_context
 from tallynode.lab.work import Disguise, Worker, employ
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
@@ -98,6 +98,7 @@ class _Hand:
 def _work(mesh: Mesh, names: Sequence[str], disguise: Disguise, pipe: Connection) -> None:
     """The life of such a process: until there is nobody to ask it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal tells all; the first one decides
+    end_with_parent()
     at_work: dict[str, Worker] = {}
 
     def build() -> dict[str, PeerSettings]:

@@ -25,7 +25,7 @@ from rich.text import Text
 from tallynode import __version__
 from tallynode.config import Mesh
 from tallynode.lab.page import format_seconds
-from tallynode.lab.processes import hear, tell, warm_context
+from tallynode.lab.processes import end_with_parent, hear, tell, warm_context
 
 T = TypeVar("T")
 
@@ -123,6 +123,7 @@ class _Running(Generic[T]):
 def _work(work: Callable[[Mesh], T], mesh: Mesh, pipe: Connection) -> None:
     """The life of such a process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal tells all; the first one decides
+    end_with_parent()
     tell(pipe, partial(work, mesh))
 
 

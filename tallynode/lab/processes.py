@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
+from threading import Thread
 from typing import Any, cast
 
 import psutil
@@ -186,24 +187,40 @@ def _run_peer(mesh: Mesh, name: str, run_dir: Path) -> None:
     with logs.open_file(folder / "log.jsonl") as file:
         logs.configure(json_lines=True, file=file)
         try:
-            start(mesh, name, Folders(state=folder / "state", run=folder), on_loop=_end_with_parent)
+            start(
+                mesh, name, Folders(state=folder / "state", run=folder), on_loop=_stop_with_parent
+            )
         except TallynodeError as error:
             logs.get(__name__).error("ended", why=str(error))
             code = error.exit_code
     raise SystemExit(code)
 
 
-def _end_with_parent(loop: asyncio.AbstractEventLoop, stop: Any) -> None:
-    """Stop when the simulation's own process dies, however it dies."""
+def _stop_with_parent(loop: asyncio.AbstractEventLoop, stop: Callable[[], object]) -> None:
+    """Stop as a daemon does that is told to."""
+
+    def gone() -> None:
+        with suppress(RuntimeError):  # the loop has closed: it was about to end
+            loop.call_soon_threadsafe(stop)
+
+    _when_parent_ends(gone)
+
+
+def end_with_parent() -> None:
+    """In a child: end with the process that began it, in the middle of whatever is done."""
+    _when_parent_ends(lambda: os._exit(EX_SOFTWARE))
+
+
+def _when_parent_ends(do: Callable[[], None]) -> None:
+    """In a child: do something, in a thread, once the process that began it is gone, or killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
-        sentinel = parent.sentinel
 
-        def gone() -> None:
-            loop.remove_reader(sentinel)
-            stop()
+        def wait() -> None:
+            parent.join()
+            do()
 
-        loop.add_reader(sentinel, gone)
+        Thread(target=wait, name="parent", daemon=True).start()
 
 
 def _exit_word(code: int | None) -> str | None:

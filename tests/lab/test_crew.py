@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,6 +115,56 @@ def test_an_error_of_a_peer_is_the_mesh_s() -> None:
     with pytest.raises(DataError, match="the disk is gone"):
         records(mesh_of({}), Ends("raises"), jobs=3)
     assert not left_over()
+
+
+ENDLESS = """\
+import time
+
+from rich.console import Console
+
+from tallynode.config import default_mesh
+from tallynode.lab.pool import Case, in_pool
+from tallynode.lab.virtual import run_virtual
+
+
+class Busy:
+    def train(self, job):
+        print("busy", flush=True)
+        time.sleep(600)
+
+
+def busy(parts, worker):
+    return Busy()
+
+
+def work(mesh):
+    Busy().train(None)
+
+
+if __name__ == "__main__":
+    mesh = default_mesh()
+"""
+BUSY = {
+    "crew": "run_virtual(mesh, print, busy, jobs=1 + 1)",
+    "pool": 'in_pool([Case(label=("a",), mesh=mesh)], work, print, jobs=1, console=Console())',
+}
+
+
+@pytest.mark.parametrize("what", sorted(BUSY))
+def test_nothing_outlives_a_main_process_that_is_killed(what: str, tmp_path: Path) -> None:
+    """Who gets SIGKILL can end nobody: who works for it sees that it is gone."""
+    (tmp_path / "endless.py").write_text(f"{ENDLESS}    {BUSY[what]}\n")
+    command = [sys.executable, str(tmp_path / "endless.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as main:
+        assert main.stdout is not None
+        assert "busy" in main.stdout.readline()
+        family = psutil.Process(main.pid).children(recursive=True)
+        main.kill()
+    assert family
+    _, alive = psutil.wait_procs(family, timeout=20)
+    for process in alive:
+        process.kill()
+    assert not alive
 
 
 def test_a_process_that_is_killed_is_named_by_its_peers() -> None:
