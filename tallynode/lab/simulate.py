@@ -161,12 +161,18 @@ Run = tuple[list[Mapping[str, Any]], list[sums.PeerOutcome]]
 
 
 def _run_virtual(mesh: Mesh, options: Options, alone: Mapping[str, float], console: Console) -> Run:
-    with _watched(mesh, options.out, alone, console) as watch:
-        run_virtual(mesh, watch.take, jobs=options.jobs)
+    with sigterm_as_ctrl_c(), _watched(mesh, options.out, alone, console) as watch:
+        try:
+            run_virtual(mesh, watch.take, jobs=options.jobs)
+        except KeyboardInterrupt:
+            console.print("stopping …")
+        whole = {r["peer"] for r in watch.records if r["round"] == mesh.rounds.count}
         for name in mesh.names:
-            watch.table.state(name, "done")
-    outcomes = [sums.PeerOutcome(name=name, alone=alone.get(name)) for name in mesh.names]
-    return watch.records, outcomes
+            watch.table.state(name, "done" if name in whole else "stopped")
+    ends = {name: "finished" if name in whole else "stopped" for name in mesh.names}
+    return watch.records, [
+        sums.PeerOutcome(name=name, exit=end, alone=alone.get(name)) for name, end in ends.items()
+    ]
 
 
 def _run_processes(

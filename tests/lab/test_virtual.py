@@ -1,13 +1,16 @@
 """The virtual mesh: a run depends on its seed, not on the coding of ballots or on when it ran."""
 
+import signal
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tallynode import assemble
 from tallynode.config import Mesh
-from tallynode.lab.virtual import accuracy_alone, run_virtual
+from tallynode.lab import simulate
+from tallynode.lab.virtual import Emit, accuracy_alone, run_virtual
 from tallynode.protocol.limits import NAME_BYTES_MAX
 from tallynode.protocol.privacy import composed
 
@@ -61,6 +64,38 @@ def test_votes_that_say_how_sure_they_are_go_the_same_way() -> None:
     assert {line["voters"] for line in lines} == {4}
     assert min(line["tally_accuracy"] for line in lines[-4:]) > 0.6
     assert lines[-1]["payload_bytes"]["ballot"] < 6 * 4 * 200 * 5 / 8  # less than five bits a vote
+
+
+@pytest.mark.parametrize("asked_by", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_is_summed_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked_by: signal.Signals
+) -> None:
+    """The run folder is complete with the rounds that there are; nobody has finished."""
+
+    def stopped(mesh: Mesh, emit: Emit, jobs: int) -> None:
+        def take(record: Mapping[str, Any]) -> None:
+            emit(record)
+            if record["round"] == 2:
+                signal.raise_signal(asked_by)
+
+        run_virtual(mesh, take, jobs=jobs)
+
+    monkeypatch.setattr(simulate, "run_virtual", stopped)
+    options = simulate.Options(
+        out=tmp_path / "run",
+        baseline=False,
+        virtual=True,
+        restart=False,
+        jobs=1,
+        json_output=False,
+        command=["tallynode", "simulate"],
+    )
+    summary = simulate.simulate(small("ring", "context"), options)
+    assert {peer["exit"] for peer in summary["peers"]} == {"stopped"}
+    assert max(peer["rounds"] for peer in summary["peers"]) == 2
+    assert {"rounds.jsonl", "summary.json", "report.html"} <= {
+        path.name for path in (tmp_path / "run").iterdir()
+    }
 
 
 BRIDGED = {"every": 2, "density": 0.05}
