@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +21,8 @@ import psutil
 from pydantic import ValidationError
 
 from tallynode.config import Mesh
-from tallynode.errors import EX_OK, TallynodeError, UsageError
+from tallynode.errors import EX_OK, DataError, TallynodeError, UsageError
+from tallynode.lab.figures import Figure
 from tallynode.lab.study import run_case
 from tallynode.lab.summary import Summary, installed_versions, write_text
 
@@ -165,6 +166,31 @@ def memory_of(pid: int) -> Memory:
             continue
         pss, rss, count = pss + info.pss, rss + info.rss, count + 1
     return Memory(pss=pss / MIB, rss=rss / MIB, processes=count)
+
+
+def keep_part(
+    file: Path, name: str, rows: Sequence[Mapping[str, Any]], of: Mapping[str, object]
+) -> None:
+    """Write one part of a benchmark into its JSON file; other parts stay as they are.
+
+    Args:
+        file: the parts by name.
+        name: the part's.
+        rows: its table.
+        of: what else is to be known of it, such as its seeds.
+
+    Raises:
+        DataError: the file is there and is no JSON.
+        IoError: it cannot be written.
+    """
+    try:
+        parts: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        parts = {}
+    except ValueError as error:
+        raise DataError(f"{file}: is not what a benchmark writes: {error}") from error
+    plain = [{k: asdict(v) if isinstance(v, Figure) else v for k, v in row.items()} for row in rows]
+    write_text(file, json.dumps({**parts, name: {**of, "rows": plain}}, indent=2) + "\n")
 
 
 def machine() -> dict[str, object]:

@@ -13,6 +13,7 @@ Sablayrolles 2022, arXiv 2111.08440): some samples are easy for everybody.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -97,6 +98,29 @@ class Candidates:
 
 
 Attacks = Mapping[str, Mapping[str, list[Scores]]]  # by what is scored, then plain or calibrated
+
+
+def fields_of(attacks: Attacks) -> dict[str, Any]:
+    """What a line of a study says of a mesh's attacks."""
+    return {
+        "attacks": {
+            through: {
+                kind: [[of.members.tolist(), of.others.tolist()] for of in peers]
+                for kind, peers in kinds.items()
+            }
+            for through, kinds in attacks.items()
+        }
+    }
+
+
+def read_from(line: Mapping[str, Any]) -> Attacks:
+    """The attacks that `fields_of` wrote."""
+    return {
+        through: {
+            kind: [Scores(*map(np.array, pair)) for pair in peers] for kind, peers in kinds.items()
+        }
+        for through, kinds in line["attacks"].items()
+    }
 
 
 def from_parameters(mesh: Mesh) -> Attacks:

@@ -5,10 +5,10 @@ study's file, under the digest of the whole configuration; a study that is stopp
 was, and one that is asked for more runs only what is new.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from rich.console import Console
 
@@ -20,6 +20,8 @@ from tallynode.lab.records import Record, payload_total
 from tallynode.lab.virtual import records_of
 from tallynode.lab.work import Disguise, themselves
 from tallynode.protocol.settings import CONTENTS, PAYLOADS
+
+T = TypeVar("T")
 
 WARMED_UP = 3  # rounds after which gossip has found its tree
 
@@ -59,6 +61,14 @@ def run_case(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Form(Generic[T]):
+    """How a result is written, as fields of a line, and how they are read again."""
+
+    fields: Callable[[T], Mapping[str, Any]]
+    read: Callable[[Mapping[str, Any]], T]  # KeyError: the line lacks something
+
+
 def study(
     cases: Sequence[Case],
     file: Path,
@@ -67,30 +77,41 @@ def study(
     console: Console,
     run: Callable[[Mesh], Result] = run_case,
 ) -> dict[tuple[object, ...], list[Result]]:
+    """What every case came to, as of `remembered`."""
+    return remembered(cases, file, run, Form(asdict, _result), jobs=jobs, console=console)
+
+
+def remembered(
+    cases: Sequence[Case],
+    file: Path,
+    run: Callable[[Mesh], T],
+    form: Form[T],
+    *,
+    jobs: int,
+    console: Console,
+) -> dict[tuple[object, ...], list[T]]:
     """Run what `file` does not hold yet; all results by label, in the order of the cases.
 
     A file is of one way to run a mesh: its keys are those of the configurations.
     """
-    known = dict(_read(file))
+    known = {line["key"]: form.read(line) for line in lines_of(file)}
     todo = list({case.key: case for case in cases if case.key not in known}.values())
     if todo:
         end_line(file)
 
-        def keep(case: Case, result: Result) -> None:
+        def keep(case: Case, result: T) -> None:
             known[case.key] = result
-            append(file, [{"key": case.key, "label": case.label, **asdict(result)}])
+            append(file, [{"key": case.key, "label": case.label, **form.fields(result)}])
 
         in_pool(todo, run, keep, jobs=jobs, console=console)
-    found: dict[tuple[object, ...], list[Result]] = {}
+    found: dict[tuple[object, ...], list[T]] = {}
     for case in cases:
         found.setdefault(case.label, []).append(known[case.key])
     return found
 
 
-def _read(file: Path) -> Iterator[tuple[str, Result]]:
-    """Results of an earlier call; a last line that was cut off is not one."""
-    for line in lines_of(file):
-        yield line["key"], Result(**{k: line[k] for k in Result.__dataclass_fields__})
+def _result(line: Mapping[str, Any]) -> Result:
+    return Result(**{name: line[name] for name in Result.__dataclass_fields__})
 
 
 def _copies(series: Mapping[str, Sequence[Record]], payload: str) -> float | None:

@@ -1,12 +1,13 @@
 """The benchmarks' shared parts: changed meshes, figures over seeds, runs."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from tallynode.config import Mesh, default_mesh
-from tallynode.errors import TallynodeError, UsageError
-from tallynode.lab.bench import changed, start_simulate, summary_of, virtual_run
+from tallynode.errors import DataError, TallynodeError, UsageError
+from tallynode.lab.bench import changed, keep_part, start_simulate, summary_of, virtual_run
 from tallynode.lab.figures import Figure
 from tallynode.lab.virtual import accuracy_alone
 
@@ -36,6 +37,22 @@ def test_a_figure_is_the_mean_and_the_sample_deviation() -> None:
     """Over several seeds with ±, over one without."""
     assert Figure.over([0.7, 0.8, 0.9]).text(100) == "80.0 ± 10.0"
     assert Figure.over([0.7]).text(100) == "70.0"
+
+
+def test_a_part_of_a_benchmark_leaves_the_others(tmp_path: Path) -> None:
+    """A later call replaces its own parts; figures are written with their deviation."""
+    file = tmp_path / "bench.json"
+    keep_part(file, "grid", [{"accuracy": Figure.over([0.5])}], {"seeds": [1]})
+    keep_part(file, "scale", [{"seconds": 2}], {"seeds": [1]})
+    keep_part(file, "scale", [{"seconds": 1}], {"seeds": [2]})
+    grid = [{"accuracy": {"mean": 0.5, "deviation": None}}]
+    assert json.loads(file.read_text()) == {
+        "grid": {"seeds": [1], "rows": grid},
+        "scale": {"seeds": [2], "rows": [{"seconds": 1}]},
+    }
+    file.write_text("{")
+    with pytest.raises(DataError, match="is not what a benchmark writes"):
+        keep_part(file, "grid", [], {})
 
 
 def test_a_virtual_run_is_the_same_again_and_counts_what_was_published(small: Mesh) -> None:

@@ -1,14 +1,19 @@
 """The attack's arithmetic by hand, and an attack that finds what is there and nothing else."""
 
 import itertools
+from argparse import Namespace
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from tallynode.config import Mesh
-from tallynode.lab import membership
+from tallynode.lab import membership, pool
 from tallynode.lab.membership import Candidates, Scores
 from tallynode.learning.data import load_peer_data
 from tallynode.learning.samples import Samples
@@ -83,3 +88,26 @@ def test_parameters_tell_and_nothing_tells_nothing() -> None:
     found = membership.from_parameters(mesh(name="fedavg"))["the model"]
     assert mean_auc(found["calibrated"]) > 0.6
     assert abs(mean_auc(membership.from_nothing(mesh())["a surrogate"]["plain"]) - 0.5) < 0.1
+
+
+def test_attacks_of_a_bench_are_remembered(
+    script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What was attacked once is read again, to the same figures; a further seed is attacked."""
+    bench = script("bench_privacy")
+    few = {"peers": [{"name": "a"}, {"name": "b"}], "task.probes.count": 40, "rounds.count": 1}
+    monkeypatch.setattr(bench, "ATTACKED", {**bench.ATTACKED, **few, "rounds.local_epochs": 1})
+    monkeypatch.setattr(
+        bench, "SENT", {of: bench.SENT[of] for of in ("nothing (control)", "votes")}
+    )
+    of = Namespace(data=["digits"], seeds=[1], jobs=2, folder=tmp_path)
+    rows = bench.leak(of, Console(quiet=True))
+    assert [(row["sent"], row["score"]) for row in rows][:2] == [
+        ("nothing (control)", "plain"),
+        ("votes", "plain"),
+    ]
+    monkeypatch.setattr(pool, "_Running", None)
+    assert bench.leak(of, Console(quiet=True)) == rows
+    of.seeds = [1, 2]
+    with pytest.raises(TypeError):  # it would be run
+        bench.leak(of, Console(quiet=True))
