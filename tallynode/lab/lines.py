@@ -24,7 +24,8 @@ def lines_of(file: Path) -> Iterator[dict[str, Any]]:
             line = json.loads(each)
         except ValueError:
             continue  # cut off when the call that wrote it was killed
-        yield line
+        if isinstance(line, dict):
+            yield line
 
 
 def append(file: Path, lines: Iterable[Mapping[str, Any]], *, anew: bool = False) -> None:

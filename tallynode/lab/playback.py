@@ -6,17 +6,19 @@ is started again is played from its beginning, the rounds that are written down 
 of trained, which takes seconds for what took hours.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgpack
 import numpy as np
+from torch import Tensor
 
 from tallynode.assemble import Parts
 from tallynode.edge.checkpoint import pack, unpack
 from tallynode.edge.storage import atomic_write
 from tallynode.errors import DataError, LocalError
+from tallynode.lab.code import code_digest
 from tallynode.lab.work import Worker
 from tallynode.methods.method import Method
 from tallynode.protocol import effects as ef
@@ -28,11 +30,18 @@ class Memory:
     """Has every peer's answers remembered, in folders of their own below one."""
 
     folder: Path
-    key: str  # of everything that the run depends on
+    key: str  # of everything that the run depends on, but for the code
+    code: str = field(default_factory=code_digest)
+
+    def of_other_code(self) -> bool:
+        """Whether any round that is remembered was answered by other code; DataError as below."""
+        states = self.folder.glob("*/state")
+        return any(set(_read_state(state)[0]["code"]) - {self.code} for state in states)
 
     def __call__(self, parts: Parts, worker: Worker) -> Worker:
         """A disguise of run_virtual; errors as in Remembered."""
-        return Remembered(worker, parts.method, self.folder / parts.settings.name, self.key)
+        folder = self.folder / parts.settings.name
+        return Remembered(worker, parts.method, folder, self.key, self.code)
 
 
 class Remembered:
@@ -43,16 +52,18 @@ class Remembered:
         method: what it trains.
         folder: this peer's own; made if it is not there.
         key: of everything that the run depends on.
+        code: digest of the code that answers.
 
     Raises:
         DataError: the folder holds another run, or what it holds is damaged.
     """
 
-    def __init__(self, worker: Worker, method: Method, folder: Path, key: str) -> None:
+    def __init__(self, worker: Worker, method: Method, folder: Path, key: str, code: str) -> None:
         self._worker = worker
         self._method = method
         self._folder = folder
         self._key = key
+        self._codes = {code}
         self._known = 0  # rounds that are written down, and covered by the state
         self._said: ev.Trained | None = None  # in the round that goes on
         folder.mkdir(parents=True, exist_ok=True)
@@ -78,16 +89,12 @@ class Remembered:
         return ev.Learned(round=job.round, metrics=was["metrics"], refused=was["refused"])
 
     def _go_on(self) -> None:
-        state = self._folder / "state"
-        try:
-            about, tensors = unpack(state.read_bytes())
-            found = msgpack.unpackb(about)
-        except (DataError, ValueError, msgpack.UnpackException) as error:
-            raise DataError(f"{state}: {error}") from error
+        found, tensors = _read_state(self._folder / "state")
         if found["key"] != self._key:
             raise DataError(f"{self._folder}: holds another run; name another folder, or remove it")
         self._method.load(tensors)
         self._known = found["round"]
+        self._codes |= set(found["code"])
 
     def _file(self, round_: int) -> Path:
         return self._folder / f"round-{round_:05d}"
@@ -113,5 +120,15 @@ class Remembered:
             "refused": dict(answer.refused),
         }
         atomic_write(self._file(answer.round), msgpack.packb(body))
-        about = msgpack.packb({"key": self._key, "round": answer.round})
-        atomic_write(self._folder / "state", pack(about, self._method.state()))
+        about = {"key": self._key, "round": answer.round, "code": sorted(self._codes)}
+        atomic_write(self._folder / "state", pack(msgpack.packb(about), self._method.state()))
+
+
+def _read_state(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What a state says of itself, and the state; DataError if it is damaged."""
+    try:
+        about, tensors = unpack(file.read_bytes())
+        found: dict[str, Any] = {"code": ["unknown"], **msgpack.unpackb(about)}
+    except (DataError, ValueError, msgpack.UnpackException) as error:
+        raise DataError(f"{file}: {error}") from error
+    return found, tensors

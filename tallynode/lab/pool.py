@@ -39,7 +39,7 @@ class Case:
 
     label: tuple[object, ...]  # what the tables group by, such as (data, peers, α, method)
     mesh: Mesh
-    key: str = field(init=False)  # digest of everything that the run depends on
+    key: str = field(init=False)  # digest of all that the run depends on, but for the code: code.py
 
     def __post_init__(self) -> None:
         """Take the digest once: to write a mesh out is slow, and keys are asked for often."""

@@ -5,7 +5,8 @@ study's file, under the digest of the whole configuration; a study that is stopp
 was, and one that is asked for more runs only what is new.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -13,6 +14,7 @@ from typing import Any, Generic, TypeVar
 from rich.console import Console
 
 from tallynode.config import Mesh
+from tallynode.lab.code import code_digest, tell_of_other_code
 from tallynode.lab.figures import mean
 from tallynode.lab.lines import append, end_line, lines_of
 from tallynode.lab.pool import Case, in_pool
@@ -92,22 +94,34 @@ def remembered(
 ) -> dict[tuple[object, ...], list[T]]:
     """Run what `file` does not hold yet; all results by label, in the order of the cases.
 
-    A file is of one way to run a mesh: its keys are those of the configurations.
+    A file is of one way to run a mesh: its keys are those of the configurations. Results of other
+    code are taken, and that is said: to run all anew takes hours, and few changes touch them. A
+    line that lacks what a result has today is of no use, and is run again.
     """
-    known = {line["key"]: form.read(line) for line in lines_of(file)}
+    known = dict(_known(file, form))
+    code, used = code_digest(), {case.key for case in cases if case.key in known}
+    tell_of_other_code(file, "key", used, console)
     todo = list({case.key: case for case in cases if case.key not in known}.values())
     if todo:
         end_line(file)
 
         def keep(case: Case, result: T) -> None:
             known[case.key] = result
-            append(file, [{"key": case.key, "label": case.label, **form.fields(result)}])
+            append(
+                file, [{"key": case.key, "label": case.label, "code": code, **form.fields(result)}]
+            )
 
         in_pool(todo, run, keep, jobs=jobs, console=console)
     found: dict[tuple[object, ...], list[T]] = {}
     for case in cases:
         found.setdefault(case.label, []).append(known[case.key])
     return found
+
+
+def _known(file: Path, form: Form[T]) -> Iterator[tuple[str, T]]:
+    for line in lines_of(file):
+        with suppress(KeyError):
+            yield line["key"], form.read(line)
 
 
 def _result(line: Mapping[str, Any]) -> Result:

@@ -30,6 +30,7 @@ from tallynode.errors import (
     LocalError,
     TallynodeError,
 )
+from tallynode.lab.code import code_digest
 from tallynode.lab.comparison.frontier import Point, best_within, bytes_to, pareto, targets_for
 from tallynode.lab.comparison.pictures import accuracy_by_bytes
 from tallynode.lab.comparison.rounds import Round, case_of, known, lines, play
@@ -220,6 +221,18 @@ def test_a_bench_that_is_done_runs_nothing(out: Path, monkeypatch: pytest.Monkey
     assert json.loads((out / "bench.json").read_text())["parts"] == before
 
 
+def test_runs_of_other_code_are_said_to_be(
+    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those that the bench asks for, by run and not by line."""
+    text = (out / "rounds.jsonl").read_text()
+    (tmp_path / "rounds.jsonl").write_text(text.replace(code_digest(), "old", 3))
+    command = ["bench", str(out / "bench.yaml"), "--out", str(tmp_path)]
+    assert run(command) == EX_OK
+    said = "".join(capsys.readouterr().out.splitlines())
+    assert "1 of 8 runs are of other code; remove" in said
+
+
 def test_a_run_that_was_cut_off_is_run_again(tmp_path: Path) -> None:
     """Whole runs are known; one without its last line, or with half of it, is not."""
     (tmp_path / "tiny.yaml").write_text(TINY)
@@ -231,6 +244,8 @@ def test_a_run_that_was_cut_off_is_run_again(tmp_path: Path) -> None:
     assert known(file) == {}
     file.write_text("\n".join([*text[:2], text[2][:50], *text]) + "\n")
     assert known(file) == {case_of(votes).key: rounds}
+    file.write_text("\n".join(text).replace('"worst"', '"least"') + "\n")
+    assert known(file) == {}  # written when a round was something else
 
 
 def test_a_bench_may_lack_runs(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tallynode.assemble import Parts
 from tallynode.config import Mesh
 from tallynode.errors import DataError
-from tallynode.lab.playback import Remembered
+from tallynode.lab.playback import Memory, Remembered
 from tallynode.lab.virtual import run_virtual
 from tallynode.lab.work import Worker
 from tallynode.protocol import effects as ef
@@ -54,7 +54,12 @@ class Mortal:
 
 
 def run(
-    mesh: Mesh, folder: Path | None, asked: list[str], dies_in: int | None = None, key: str = "one"
+    mesh: Mesh,
+    folder: Path | None,
+    asked: list[str],
+    dies_in: int | None = None,
+    key: str = "one",
+    code: str = "new",
 ) -> list[Mapping[str, Any]]:
     """The records, as they are written, of a mesh that is remembered in a folder, or nowhere."""
     lines: list[Mapping[str, Any]] = []
@@ -63,7 +68,7 @@ def run(
         mortal = Mortal(worker, asked, dies_in)
         if folder is None:
             return mortal
-        return Remembered(mortal, parts.method, folder / parts.settings.name, key)
+        return Remembered(mortal, parts.method, folder / parts.settings.name, key, code)
 
     run_virtual(mesh, lines.append, disguise)
     written: list[Mapping[str, Any]] = json.loads(json.dumps(lines))
@@ -93,6 +98,19 @@ def test_another_run_is_not_taken_for_this_one(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="peer-1: holds another run"):
         run(mesh, tmp_path, [], key="two")
     assert run(mesh, tmp_path, [])
+
+
+def test_rounds_of_other_code_are_known_as_such(tmp_path: Path) -> None:
+    """Also where the rounds after them are of this one."""
+    mesh = Mesh.model_validate({**SMALL, "rounds": {"count": 3}})
+    memory = Memory(tmp_path, "one", "new")
+    assert not memory.of_other_code()
+    with pytest.raises(Killed):
+        run(mesh, tmp_path, [], dies_in=2)
+    assert not memory.of_other_code()
+    assert Memory(tmp_path, "one", "newer").of_other_code()
+    run(mesh, tmp_path, [], code="newer")
+    assert Memory(tmp_path, "one", "newer").of_other_code()
 
 
 def test_a_round_that_cannot_be_read_is_named(tmp_path: Path) -> None:

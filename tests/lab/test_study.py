@@ -1,5 +1,6 @@
 """A study runs what it has not run yet, and remembers it."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,23 @@ def test_a_study_goes_on_where_it_was_stopped(
     again = study(cases, file, jobs=1, console=console)
     assert again == first
     assert json.loads(file.read_text().splitlines()[-1])["accuracy"] == first["b",][0].accuracy
+
+
+def test_results_of_other_code_are_taken_and_that_is_said(small: Mesh, tmp_path: Path) -> None:
+    """Once, with how many they are; a line that lacks what a result has today is run again."""
+    file, said = tmp_path / "runs.jsonl", io.StringIO()
+    console = Console(file=said, width=200)
+    cases = [Case(label=(seed,), mesh=changed(small, {"seed": seed})) for seed in (1, 2, 3)]
+    first = study(cases, file, jobs=1, console=console)
+    assert "other code" not in said.getvalue()
+    lines = [json.loads(text) for text in file.read_text().splitlines()]
+    lines[0]["code"] = "old"
+    del lines[1]["code"]  # as those that were written before it was
+    del lines[2]["worst"]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert study(cases, file, jobs=1, console=console) == first
+    assert said.getvalue().count(f"2 of 2 runs are of other code; remove {file} to run") == 1
+    assert len(file.read_text().splitlines()) == 4
 
 
 def test_a_run_whose_process_dies_is_named(small: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from tallynode.config import Mesh
 from tallynode.config_bench import Planned
+from tallynode.lab.code import code_digest
 from tallynode.lab.figures import mean, mean_known
 from tallynode.lab.lines import lines_of
 from tallynode.lab.pool import Case
@@ -70,7 +71,8 @@ def play(mesh: Mesh) -> list[Round]:
 def lines(key: str, planned: Planned, rounds: Iterable[Round]) -> Iterable[dict[str, Any]]:
     """What rounds.jsonl says of a run."""
     panel = asdict(planned.panel)
-    of = {"run": key, "method": planned.method, **panel, "seed": planned.seed}
+    of = {"run": key, "code": code_digest(), "method": planned.method, **panel}
+    of["seed"] = planned.seed
     return ({**of, "rounds": planned.mesh.rounds.count, **asdict(each)} for each in rounds)
 
 
@@ -79,10 +81,13 @@ def known(file: Path) -> dict[str, list[Round]]:
     found: dict[str, dict[int, Round]] = {}
     counts: dict[str, int] = {}
     for line in lines_of(file):
-        values = {name: line[name] for name in Round.__dataclass_fields__}
-        values["ends"] = Ends(**values["ends"]) if values["ends"] else None
-        found.setdefault(line["run"], {})[line["round"]] = Round(**values)
-        counts[line["run"]] = line["rounds"]
+        try:
+            values = {name: line[name] for name in Round.__dataclass_fields__}
+            values["ends"] = Ends(**values["ends"]) if values["ends"] else None
+            key, counts[line["run"]] = line["run"], line["rounds"]
+        except (KeyError, TypeError):
+            continue  # written before a round had all that it has today: it is run again
+        found.setdefault(key, {})[line["round"]] = Round(**values)
     return {
         key: [rounds[number] for number in sorted(rounds)]
         for key, rounds in found.items()

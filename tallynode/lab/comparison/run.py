@@ -17,6 +17,7 @@ from tallynode.config_bench import Bench, Panel, Planned
 from tallynode.errors import ConfigError, DataError, IoError
 from tallynode.lab import page
 from tallynode.lab.bench import machine
+from tallynode.lab.code import tell_of_other_code
 from tallynode.lab.comparison import pictures, written
 from tallynode.lab.comparison.rounds import Round, case_of, known, lines, play
 from tallynode.lab.comparison.table import Part, parts_of
@@ -94,6 +95,7 @@ def _run(
     if any(case.key in done for case in cases):
         count = f"{sum(case.key in done for case in cases)} of {len(cases)} runs"
         console.print(f"{count} are in {options.out} already")
+    tell_of_other_code(file, "run", planned.keys() & done.keys(), console)
     refused: Refused = {}
 
     def keep(case: Case, found: list[Round] | Refusal) -> None:
