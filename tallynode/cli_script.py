@@ -1,19 +1,36 @@
 """How the command and the scripts end, and what the scripts share beside it."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 from tallynode.cli_options import Parser
-from tallynode.errors import EX_INTERRUPTED, EX_OK, DataError, IoError, TallynodeError
+from tallynode.errors import (
+    EX_INTERRUPTED,
+    EX_OK,
+    EX_PIPE,
+    DataError,
+    IoError,
+    TallynodeError,
+)
 
 
 def exit_code(name: str, work: Callable[[], int]) -> int:
-    """Do the work of a command; an error is one line for a person and a code for a script."""
+    """Do the work of a command; an error is one line for a person and a code for a script.
+
+    A reader that has had enough (`| head`) ends it without a word.
+    """
     try:
-        return work()
+        code = work()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # The interpreter flushes once more at exit: into nothing (Python's own note on SIGPIPE).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EX_PIPE
     except TallynodeError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return error.exit_code
@@ -29,6 +46,8 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
     def work() -> int:
         try:
             return main() or EX_OK
+        except BrokenPipeError:
+            raise
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             raise IoError(f"{where}{error.strerror or error}") from error

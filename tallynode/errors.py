@@ -8,6 +8,7 @@ EX_SOFTWARE = 70
 EX_IOERR = 74
 EX_CONFIG = 78
 EX_INTERRUPTED = 130  # what a shell says of a program that Ctrl-C ended
+EX_PIPE = 141  # … and of one that wrote to a pipe whose reader had gone
 
 
 class TallynodeError(Exception):
