@@ -210,9 +210,13 @@ def _export(arguments: argparse.Namespace) -> int:
     from tallynode.edge.storage import CheckpointStore
     from tallynode.methods.copies import learner_weights
 
-    loaded = CheckpointStore(arguments.state).load() if arguments.state.is_dir() else None
+    if not arguments.state.is_dir():
+        raise DataError(f"{arguments.state}: no such folder")
+    store = CheckpointStore(arguments.state)
+    loaded = store.load()
     if loaded is None:
-        raise DataError(f"{arguments.state}: holds no checkpoint of a peer")
+        why = "; ".join(store.damaged)
+        raise DataError(why or f"{arguments.state}: holds no checkpoint of a peer")
     write_model(arguments.file, learner_weights(unpack(loaded.body)[1]), {})
     print(f"{arguments.file}: written")
     return EX_OK

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-_CURE = "use another folder, or remove its checkpoints to begin anew (key and pins may stay)"
+CURE = "use another folder, or remove its checkpoints to begin anew (key and pins may stay)"
 
 log = structlog.get_logger(__name__)
 
@@ -98,13 +98,13 @@ def resume(
         raise DataError(
             f"{store.folder}: holds the state of peer {snapshot.name} of mesh {snapshot.mesh} on "
             f"probe set {snapshot.probe_digest.hex()}, not of {mine.name} of {mine.mesh} on "
-            f"{mine.probe_digest.hex()}; {_CURE}"
+            f"{mine.probe_digest.hex()}; {CURE}"
         )
     count = mine.parameters or mine.voted
     if snapshot.count != count:
         raise DataError(
             f"{store.folder}: holds a ballot of {snapshot.count} entries, but they are now of "
-            f"{count}; {_CURE}"
+            f"{count}; {CURE}"
         )
     try:
         contents_of(mine, BallotBox(0)).restore(snapshot.body)

@@ -16,7 +16,7 @@ import structlog
 from tallynode.assemble import Parts
 from tallynode.config import Mesh
 from tallynode.edge.broker import MQTT_PORT, Broker, make_broker
-from tallynode.edge.checkpoint import pack, resume, write_model
+from tallynode.edge.checkpoint import CURE, pack, resume, write_model
 from tallynode.edge.company import Company
 from tallynode.edge.health import Health
 from tallynode.edge.inbox import Inbox
@@ -29,7 +29,7 @@ from tallynode.edge.signer import DeviceSigner
 from tallynode.edge.storage import CheckpointStore, FolderLock
 from tallynode.edge.trainer import Trainer
 from tallynode.edge.trust import admission_of, other_pins
-from tallynode.errors import IoError
+from tallynode.errors import DataError, IoError
 from tallynode.methods.copies import learner_weights
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
@@ -239,7 +239,10 @@ class Daemon:
         if found is None:
             return None
         snapshot, tensors = found
-        self._parts.method.load(tensors)
+        try:
+            self._parts.method.load(tensors)
+        except DataError as error:
+            raise DataError(f"{self._store.folder}: {error}; {CURE}") from error
         return snapshot
 
     async def _save(self, state: bytes) -> None:

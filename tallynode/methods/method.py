@@ -28,6 +28,8 @@ from tallynode.protocol.contents import Outcome
 
 Pull = Callable[[nn.Module], Tensor]
 
+_FOREIGN = "the saved state is not of this model and method"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
@@ -226,9 +228,11 @@ class Method(ABC):
                 self.bridge.load(_under("bridge.", tensors))
             self._trained = int(tensors["trained"])
             self._loss = float(tensors["voter_loss"])
-        except (KeyError, ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise DataError(f"state: not of this model and method: {reason}") from error
+        except RuntimeError as error:  # torch's, a line for each tensor
+            why = f"{_FOREIGN}: it has other tensors than a {self.settings.model} of this method"
+            raise DataError(why) from error
+        except (KeyError, ValueError) as error:
+            raise DataError(f"{_FOREIGN}: {error}") from error
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -126,8 +126,17 @@ def test_a_state_folder_in_use(lab: Any, fails: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("other", [{"mesh": "another"}, {"epoch": 1}])
-def test_the_state_of_another_mesh(lab: Any, fails: Any, other: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"mesh": "another"}, "holds the state of peer peer-1 of mesh "),
+        ({"epoch": 1}, "holds the state of peer peer-1 of mesh "),
+        ({"task": {"model": "resnet8"}}, "not of this model and method: "),
+    ],
+)
+def test_the_state_of_another_mesh_or_model(
+    lab: Any, fails: Any, other: dict[str, Any], said: str
+) -> None:
     """Exits with 65 and leaves the state alone; says how to begin anew."""
     lonely = {"peers": 1, "graph": {"edges": []}, "rounds": {"count": 1}}
     assert lab.daemon(lab.file(**lonely), "peer-1").end() == 0
@@ -135,7 +144,8 @@ def test_the_state_of_another_mesh(lab: Any, fails: Any, other: dict[str, Any]) 
     where = ("--state-dir", lab.folder / "peer-1" / "state")
     code, err = fails("--peers-config", lab.file(**lonely, **other), "--peer", "peer-1", *where)
     assert code == EX_DATAERR
-    assert f"holds the state of peer peer-1 of mesh {lab.mesh} " in err
+    assert f"{where[1]}: " in err
+    assert said in err
     assert "remove its checkpoints to begin anew" in err
     assert (lab.folder / "peer-1" / "state" / "checkpoint-0").read_bytes() == kept
 
