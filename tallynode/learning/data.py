@@ -8,6 +8,7 @@ folders of images or a function of its own.
 
 import importlib
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import resources
@@ -170,12 +171,22 @@ def _call(source: str) -> PeerData:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
-    except (ImportError, SyntaxError, ValueError) as error:
-        raise DataError(f"data: {source}: cannot import {module_name!r}: {error}") from error
+    except Exception as error:  # a person's own code raises what it likes
+        raise DataError(f"data: {source}: cannot import {module_name!r}: {_told(error)}") from error
     function = getattr(module, function_name, None)
     if not callable(function):
         raise DataError(f"data: {source}: {module_name} has no function {function_name!r}")
-    data = function()
+    try:
+        data = function()
+    except Exception as error:  # as above
+        raise DataError(f"data: {source} failed: {_told(error)}") from error
     if not isinstance(data, PeerData):
         raise DataError(f"data: {source} returned {type(data).__name__}, not PeerData")
     return data
+
+
+def _told(error: Exception) -> str:
+    """What went wrong in a person's own code, and where, in a line."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = "" if last.filename.startswith("<frozen") else f" ({last.filename}:{last.lineno})"
+    return f"{type(error).__name__}: {error}{place}"

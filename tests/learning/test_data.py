@@ -1,5 +1,6 @@
 """Loading by source name: the bundled digits, a deal, a peer's own function."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -134,6 +135,27 @@ def test_a_function_that_returns_nonsense_is_named(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(DataError, match=f"{name}:load: {message}"):
         load_peer_data(DataSettings(source=f"{name}:load"))
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("def load(): return {}[3]", r"load failed: KeyError: 3 \(.*own_.*\.py:1\)"),
+        ("raise RuntimeError('no camera')", r"cannot import .*: RuntimeError: no camera \(.*:1\)"),
+        ("def load(: pass", r"cannot import .*: SyntaxError: [^<]*$"),
+    ],
+)
+def test_a_function_that_raises_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, message: str
+) -> None:
+    """Whatever a user's module raises is one line that names it, the error and the place."""
+    name = f"own_{abs(hash(code))}"
+    (tmp_path / f"{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(DataError, match=f"data: {name}:") as raised:
+        load_peer_data(DataSettings(source=f"{name}:load"))
+    assert re.search(message, str(raised.value))
+    assert raised.value.__cause__ is not None
 
 
 def test_the_digest_sees_values_order_shape_and_classes() -> None:
