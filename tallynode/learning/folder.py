@@ -190,7 +190,7 @@ def _pixels(paths: list[Path], shape: _Format) -> Tensor:
     if len(paths) * shape.width * shape.height * channels > VALUES_MAX:
         raise DataError(
             f"{paths[0].parent}: {len(paths)} images of {shape.width} × {shape.height} do not fit;"
-            " state a smaller task.image_size"
+            " make the probes smaller: every image takes the size of the first of them"
         )
     pixels = np.empty((len(paths), shape.height, shape.width, channels), dtype=np.uint8)
     for row, path in zip(pixels, paths, strict=True):

@@ -135,7 +135,7 @@ def test_bad_input_is_refused_with_its_path(
 
 def test_a_size_that_cannot_fit_is_refused_before_memory_is_asked_for(root: Path) -> None:
     """The bound stands before the allocation."""
-    with pytest.raises(DataError, match=r"do not fit; state a smaller task\.image_size"):
+    with pytest.raises(DataError, match="do not fit; make the probes smaller: "):
         _load(root, image_size=(50_000, 50_000))
 
 
