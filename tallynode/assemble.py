@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TypedDict
 
 from tallynode.config import Mesh
+from tallynode.config_checks import NOT_COMMON
 from tallynode.config_sections import Peer
 from tallynode.errors import ConfigError, DataError
 from tallynode.layout import Layout
@@ -94,10 +95,7 @@ def parts(
     check_device(mesh.train_settings(peer).device, name)
     layout = layout or Layout.of(mesh)
     if mesh.method.select != "random" and not layout.common:
-        raise ConfigError(
-            f"method.select: {mesh.method.select} needs a mesh in which every peer hears every "
-            "other: only there do all hold the consensus to choose by"
-        )
+        raise ConfigError(f"method.select: {mesh.method.select} {NOT_COMMON}")
     source = mesh.data_settings(mesh.names.index(name))
     watch = Watch(source)
     data = load_peer_data(source, progress)

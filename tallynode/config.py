@@ -12,7 +12,7 @@ import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from tallynode import config_fields as fields
-from tallynode.config_checks import SECTIONS_AGREE
+from tallynode.config_checks import SECTIONS_AGREE, check_choice
 from tallynode.config_graph import Graph, check_graph
 from tallynode.config_problems import findings
 from tallynode.config_sections import Method, Peer, Rounds, Section, Task, distinct, peer_list
@@ -50,6 +50,7 @@ class Mesh(Section):
             )
             found.append((("mesh",), why))
         fields.refuse_all(found)
+        fields.refuse_all(check_choice(self))
         return self
 
     @property

@@ -2,8 +2,15 @@
 
 from typing import TYPE_CHECKING
 
+from tallynode.config_graph import edges_of, how_many_heard
 from tallynode.config_yaml import Where
+from tallynode.protocol import graph
 from tallynode.protocol.settings import CONTENTS
+
+NOT_COMMON = (  # of method.select
+    "needs a mesh in which every peer hears every other: only there do all hold the consensus to "
+    "choose by"
+)
 
 if TYPE_CHECKING:  # the mesh calls these checks when it is built
     from tallynode.config import Mesh
@@ -59,4 +66,34 @@ def _check_select(mesh: "Mesh") -> list[tuple[Where, str]]:
     return [(("method", "select"), why)]
 
 
-SECTIONS_AGREE = (_check_account, _check_models, _check_hub, _check_pool, _check_select)
+def _check_image_size(mesh: "Mesh") -> list[tuple[Where, str]]:
+    """What can be known of images before they are loaded."""
+    places: dict[Where, None] = {}
+    for i, peer in enumerate(mesh.peers):
+        small = (peer.data or mesh.task.data) == "digits"
+        if small and (peer.model or mesh.task.model) == "lenet5":
+            places[("peers", i, "model") if peer.model else ("task", "model")] = None
+    return [
+        (where, "lenet5 needs images of 12 × 12 or more, digits have 8 × 8") for where in places
+    ]
+
+
+def check_choice(mesh: "Mesh") -> list[tuple[Where, str]]:
+    """All must choose by the same consensus; on a graph that stands."""
+    if mesh.method.select == "random":
+        return []
+    neighbours = graph.adjacency(mesh.names, edges_of(mesh.graph, mesh.names, mesh.seed))
+    others = len(mesh.names) - 1
+    if all(count == others for count in how_many_heard(neighbours, mesh.hops).values()):
+        return []
+    return [(("method", "select"), f"{mesh.method.select} {NOT_COMMON}")]
+
+
+SECTIONS_AGREE = (
+    _check_account,
+    _check_models,
+    _check_hub,
+    _check_pool,
+    _check_select,
+    _check_image_size,
+)

@@ -1,6 +1,6 @@
 """The section `graph` of topology.yaml: who neighbours whom, and whether that fits the peers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import model_validator
@@ -8,6 +8,7 @@ from pydantic import model_validator
 from tallynode import config_fields as fields
 from tallynode.config_sections import Section
 from tallynode.config_yaml import Where, nearest
+from tallynode.protocol import graph as kinds
 
 _GRAPH_KEYS: dict[str, tuple[str, ...]] = {
     "ring": (),
@@ -59,6 +60,31 @@ class Graph(Section):
     def parameters(self) -> dict[str, Any]:
         """Return the parameters beside the kind: rows, cols, degree, rewire or edges."""
         return {key: value for key, value in self if key != "kind" and value is not None}
+
+
+def edges_of(graph: Graph, names: Sequence[str], seed: int) -> kinds.Edges:
+    """Who neighbours whom among peers of these names, in a graph that fits them."""
+    match graph.kind:
+        case "ring":
+            return kinds.ring(names)
+        case "torus":
+            return kinds.torus(names, graph.rows or 0, graph.cols or 0)
+        case "small-world":
+            return kinds.small_world(names, graph.degree or 0, graph.rewire or 0.0, seed)
+        case "random-regular":
+            return kinds.random_regular(names, graph.degree or 0, seed)
+        case "complete":
+            return kinds.complete(names)
+        case "star":
+            return kinds.star(names)
+        case "custom":
+            return kinds.of_pairs(graph.edges or ())
+
+
+def how_many_heard(neighbours: Mapping[str, Sequence[str]], hops: int) -> dict[str, int]:
+    """How many others each peer hears over so many hops."""
+    far = {name: kinds.distances(name, neighbours).values() for name in neighbours}
+    return {name: sum(0 < edges <= hops for edges in found) for name, found in far.items()}
 
 
 def check_graph(graph: Graph, names: Sequence[str]) -> list[tuple[Where, str]]:

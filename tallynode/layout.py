@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tallynode.config import Mesh
+from tallynode.config_graph import edges_of, how_many_heard
 from tallynode.protocol import graph
 
 EDGELESS = ("local", "centralised")  # methods that exchange nothing
@@ -22,10 +23,7 @@ class Layout:
     def of(cls, mesh: Mesh) -> "Layout":
         """Lay the mesh's graph out."""
         neighbours = graph.adjacency(mesh.names, edges(mesh))
-        heard = {}
-        for name in mesh.names:
-            far = graph.distances(name, neighbours)
-            heard[name] = sum(0 < hops <= mesh.hops for hops in far.values())
+        heard = how_many_heard(neighbours, mesh.hops)
         others = len(mesh.names) - 1
         model = {peer.name: peer.model or mesh.task.model for peer in mesh.peers}
         alike = {n: tuple(o for o in of if model[o] == model[n]) for n, of in neighbours.items()}
@@ -62,7 +60,8 @@ class Layout:
 def edgeless(mesh: Mesh) -> Mesh:
     """The same peers without any exchange, each with its own data."""
     alone: dict[str, object] = {
-        "graph": mesh.graph.model_copy(update={"kind": "custom", "edges": ()})
+        "graph": mesh.graph.model_copy(update={"kind": "custom", "edges": ()}),
+        "method": mesh.method.model_copy(update={"select": "random"}),  # there is nothing to heed
     }
     if mesh.method.name == "centralised":
         alone["method"] = mesh.method.model_copy(update={"name": "local"})
@@ -81,21 +80,6 @@ def _list(names: list[str]) -> str:
 
 def edges(mesh: Mesh) -> graph.Edges:
     """Who neighbours whom in this mesh."""
-    names, settings = mesh.names, mesh.graph
     if mesh.method.name in EDGELESS:
         return frozenset()
-    match settings.kind:
-        case "ring":
-            return graph.ring(names)
-        case "torus":
-            return graph.torus(names, settings.rows or 0, settings.cols or 0)
-        case "small-world":
-            return graph.small_world(names, settings.degree or 0, settings.rewire or 0.0, mesh.seed)
-        case "random-regular":
-            return graph.random_regular(names, settings.degree or 0, mesh.seed)
-        case "complete":
-            return graph.complete(names)
-        case "star":
-            return graph.star(names)
-        case "custom":
-            return graph.of_pairs(settings.edges or ())
+    return edges_of(mesh.graph, mesh.names, mesh.seed)

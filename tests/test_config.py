@@ -236,9 +236,9 @@ HEAD = "mesh: m\n"
             "t.yaml:3:33: method.witness: means nothing to method fedavg, only to tally and fd",
         ),
         (
-            HEAD + "peers: [a, {name: b, model: lenet5}]\nmethod: {name: fedavg}\n",
+            HEAD + "peers: [a, {name: b, model: resnet8}]\nmethod: {name: fedavg}\n",
             "t.yaml:2:29: peers[1].model: should be mlp, as task.model is: method fedavg averages "
-            "models of one kind, not lenet5",
+            "models of one kind, not resnet8",
         ),
         (
             HEAD + "peers: 3\ngraph: star\nmethod: {name: cfd, hops: 2}\n",
@@ -258,6 +258,19 @@ HEAD = "mesh: m\n"
             HEAD + "peers: 2\nmethod: {select: margin}\n",
             "t.yaml:3:18: method.select: chooses nothing where all probes are voted on: "
             "task.probes.per_round should be a number",
+        ),
+        (
+            HEAD + "peers: 4\ngraph: ring\ntask: {probes: {per_round: 9}}\n"
+            "method: {hops: 1, select: margin}\n",
+            "t.yaml:5:27: method.select: margin needs a mesh in which every peer hears every other",
+        ),
+        (
+            HEAD + "peers: 2\ntask: {model: lenet5}\n",
+            "t.yaml:3:15: task.model: lenet5 needs images of 12 × 12 or more, digits have 8 × 8",
+        ),
+        (
+            HEAD + "peers: [a, {name: b, model: lenet5}]\n",
+            "t.yaml:2:29: peers[1].model: lenet5 needs images of 12 × 12 or more",
         ),
         (
             HEAD + "peers: 2\ntask: {momentum: 0.9}\n",
@@ -476,11 +489,11 @@ def test_a_peer_may_have_its_own_model(tmp_path: Path) -> None:
     """Models may differ between peers; everything else comes from the mesh."""
     mesh = load(
         tmp_path,
-        "mesh: m\npeers: [{name: a, model: lenet5}, b]\n"
+        "mesh: m\npeers: [{name: a, model: resnet8}, b]\n"
         "rounds: {local_steps: 4}\nmethod: {target: histogram, witness: false}\n",
     )
     first, second = (mesh.train_settings(peer) for peer in mesh.peers)
-    assert (first.model, second.model) == ("lenet5", "mlp")
+    assert (first.model, second.model) == ("resnet8", "mlp")
     assert (first.local_steps, first.target, first.witness) == (4, "histogram", False)
 
 

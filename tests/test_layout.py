@@ -45,3 +45,10 @@ def test_peers_without_edges_hear_nobody() -> None:
     alone = Layout.of(edgeless(Mesh.model_validate({"mesh": "m", "peers": 3})))
     assert set(alone.heard.values()) == {0}
     assert laid_out(peers=["a"], graph="complete").warnings() == []
+
+
+def test_alone_there_is_nothing_to_choose_probes_by() -> None:
+    """The baseline of a mesh that chooses its probes takes them as they come."""
+    plain = {"mesh": "m", "peers": 3, "task": {"probes": {"per_round": 9}}}
+    mesh = Mesh.model_validate({**plain, "method": {"select": "margin"}})
+    assert edgeless(mesh).method.select == "random"

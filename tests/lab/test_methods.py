@@ -147,9 +147,11 @@ def test_probes_may_be_chosen_by_the_last_consensus(name: str, measure: str) -> 
 
 
 def test_a_choice_needs_a_mesh_where_all_hear_all() -> None:
-    """Elsewhere the last consensus is not the same everywhere, and the reason is said."""
+    """Elsewhere the last consensus is not the same everywhere: a mesh made from another, too."""
+    mesh = Mesh.model_validate({**SMALL, "method": {"hops": 1}})
+    chosen = mesh.method.model_copy(update={"select": "margin"})
     with pytest.raises(ConfigError, match="needs a mesh in which every peer hears every other"):
-        last_lines({"task.probes.per_round": 100}, name="tally", select="margin", hops=1)
+        run_virtual(mesh.model_copy(update={"method": chosen}), lambda _: None)
 
 
 def test_scores_are_learnt_from() -> None:
