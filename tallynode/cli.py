@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
-from tallynode import __version__, cli_bench, logs
+from tallynode import __version__, advice, cli_bench, logs
 from tallynode.cli_options import Parser, jobs, one_or_more, shared
 from tallynode.cli_script import exit_code
 from tallynode.config import Mesh, default_mesh, load_mesh
@@ -200,8 +200,9 @@ def _check(arguments: argparse.Namespace) -> int:
         print(mesh.model_dump_json(indent=2, exclude_none=True))
         return EX_OK
     print(f"{arguments.file}: mesh {mesh.called}, {len(mesh.peers)} peers, {mesh.graph.kind}: fine")
-    for warning in Layout.of(mesh).warnings():
-        print(f"{arguments.file}: {warning}", file=sys.stderr)
+    layout = Layout.of(mesh)
+    for line in advice.warnings(mesh, layout) + advice.hints(mesh, layout):
+        print(f"{arguments.file}: {line}", file=sys.stderr)
     return EX_OK
 
 

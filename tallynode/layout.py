@@ -44,7 +44,7 @@ class Layout:
         }
         found = [_says(names, *words) for words, names in said.items() if names]
         if len(pieces) > 1:
-            parts = "; ".join(map(_list, pieces))
+            parts = "; ".join(map(listed, pieces))
             found.append(f"the graph is in pieces, each tallies on its own: {parts}")
         return found
 
@@ -70,10 +70,11 @@ def edgeless(mesh: Mesh) -> Mesh:
 
 def _says(names: list[str], verb: str, what: str) -> str:
     singular = {"hear": "hears", "have": "has"}[verb]
-    return f"{_list(names)} {verb if len(names) > 1 else singular} {what}"
+    return f"{listed(names)} {verb if len(names) > 1 else singular} {what}"
 
 
-def _list(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """The first few of these names, and how many more there are."""
     shown = ", ".join(names[:4])
     return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from rich.console import Console
 
-from tallynode import assemble
+from tallynode import advice, assemble
 from tallynode.config import Mesh
 from tallynode.errors import IoError
 from tallynode.lab import summary as sums
@@ -74,7 +74,7 @@ def simulate(mesh: Mesh, options: Options) -> sums.Summary:
     began, clock = datetime.now().astimezone(), time.monotonic()
     layout = Layout.of(mesh)
     first = assemble.parts(mesh, mesh.names[0], layout=layout)
-    for warning in layout.warnings():
+    for warning in advice.warnings(mesh, layout):
         console.print(warning, style="yellow")
     alone = _baseline(mesh, options.jobs, console) if options.baseline else {}
     started = time.monotonic()
