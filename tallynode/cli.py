@@ -16,6 +16,7 @@ from tallynode import __version__, advice, cli_bench, logs
 from tallynode.cli_options import Parser, jobs, one_or_more, shared
 from tallynode.cli_script import exit_code
 from tallynode.config import Mesh, default_mesh, load_mesh
+from tallynode.config_problems import findings
 from tallynode.errors import EX_OK, EX_UNAVAILABLE, DataError, TallynodeError, UsageError
 from tallynode.layout import Layout
 
@@ -188,10 +189,9 @@ def _changed(mesh: Mesh, arguments: argparse.Namespace) -> Mesh:
     try:
         return Mesh.model_validate(plain)
     except ValidationError as error:
-        wrong = error.errors(include_url=False)[0]
-        option = "--" + str(wrong["loc"][-1]).replace("count", "rounds")
-        why = wrong["msg"].replace("Input should", "should")
-        raise UsageError(f"{option}: {why}") from error
+        wrong = findings(error, Mesh)[0]
+        option = "--" + str(wrong.where[-1]).replace("count", "rounds")
+        raise UsageError(f"{option}: {wrong.why}") from error
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -244,7 +244,8 @@ def _pair(arguments: argparse.Namespace) -> int:
 def _whose(arguments: argparse.Namespace) -> tuple[Mesh, str, Path]:
     """The mesh, this peer's name in it, and its state folder."""
     if arguments.peers_config is None:
-        _parser().error("--peers-config FILE, or a command (simulate, check), is needed")
+        other = "" if arguments.command else ", or a command (simulate, check),"
+        _parser().error(f"--peers-config FILE{other} is needed")
     from tallynode.edge.storage import default_state_dir
 
     mesh = load_mesh(arguments.peers_config)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, ValidationError, model_validator
 
 from tallynode import config_fields as fields
 from tallynode.config_checks import SECTIONS_AGREE, check_choice
@@ -31,7 +31,7 @@ class Mesh(Section):
     insecure: Literal["loopback", "lab-network"] | None = None  # None: pinned off loopback
     broker: fields.Broker = "embedded"  # embedded | mosquitto | mqtt://host[:port]
     # mDNS; a name: only among peers that state the same one (yes and no are no names)
-    discovery: Annotated[bool | fields.Name, Field(union_mode="left_to_right")] = True
+    discovery: fields.Discovery = True
     seed: fields.Seed = 7
     graph: Graph = Graph(kind="ring")
     peers: Annotated[tuple[Peer, ...], BeforeValidator(peer_list), AfterValidator(distinct)]

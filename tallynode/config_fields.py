@@ -15,7 +15,10 @@ from pydantic import (
     PlainValidator,
     StrictFloat,
     StrictInt,
+    ValidationError,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -43,6 +46,18 @@ def refuse_all(problems: Sequence[tuple[Where, str]]) -> None:
     """Refuse a section for all its problems at once, each at a place relative to the section."""
     if problems:
         raise PydanticCustomError("problems", "refused", {"problems": list(problems)})
+
+
+def either(what: str) -> WrapValidator:
+    """For a value of one kind or another: `what` says both, in place of what each one misses."""
+
+    def read(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+        try:
+            return handler(value)
+        except ValidationError:
+            refuse(f"should be {what}, not {value!r}")
+
+    return WrapValidator(read)
 
 
 def is_loopback(host: str) -> bool:
@@ -165,6 +180,11 @@ DeviceId = Annotated[str, AfterValidator(_device_id)]
 Seconds = Annotated[float, BeforeValidator(_seconds), PlainSerializer(_write_seconds)]
 CountOrAll = Annotated[int | Literal["all"], _count_or(COUNT_MAX, "all")]
 CountOrWhen = Annotated[int | Literal["auto", "never"], _count_or(COUNT_MAX, "auto", "never")]
+Discovery = Annotated[
+    bool | Name,
+    Field(union_mode="left_to_right"),
+    either("true, false or a name of 1 to 32 of a-z, 0-9 and -"),
+]
 Hops = Annotated[int | Literal["all"], _count_or(HOPS_MAX, "all")]
 Address = Annotated[str, AfterValidator(_address)]
 Listen = Annotated[str, AfterValidator(_listen)]

@@ -1,9 +1,9 @@
 """The section `graph` of topology.yaml: who neighbours whom, and whether that fits the peers."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import BeforeValidator, model_validator
 
 from tallynode import config_fields as fields
 from tallynode.config_sections import Section
@@ -21,6 +21,15 @@ _GRAPH_KEYS: dict[str, tuple[str, ...]] = {
 }
 
 
+def _pair(value: Any) -> Any:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        fields.refuse(f"should be a pair of peers, such as [a, b], not {value!r}")
+    return value
+
+
+Edge = Annotated[tuple[fields.Name, fields.Name], BeforeValidator(_pair)]
+
+
 class Graph(Section):
     """Who neighbours whom: the kind and exactly the parameters of that kind."""
 
@@ -29,7 +38,7 @@ class Graph(Section):
     cols: fields.Count | None = None
     degree: fields.Count | None = None  # neighbours of each peer
     rewire: fields.Share | None = None  # share of the edges that lead far
-    edges: tuple[tuple[fields.Name, fields.Name], ...] | None = None
+    edges: tuple[Edge, ...] | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -7,6 +7,22 @@ from pydantic_core import ErrorDetails
 
 from tallynode.config_yaml import Document, Problem, Where, dotted, nearest
 
+_MAPPING = "should be a mapping (key: value)"
+_WORDS = {  # pydantic's kinds of errors, as a person who writes YAML would say them
+    "bool_type": "should be true or false",
+    "bool_parsing": "should be true or false",
+    "int_type": "should be a whole number",
+    "int_parsing": "should be a whole number",
+    "int_from_float": "should be a whole number",
+    "float_type": "should be a number",
+    "float_parsing": "should be a number",
+    "string_type": "should be text",
+    "tuple_type": "should be a list",
+    "dict_type": _MAPPING,
+    "path_type": "should be the path of a folder",
+    "too_short": "should not be empty",
+}
+
 
 class Finding(NamedTuple):
     """One thing that is wrong, and where in the data."""
@@ -31,7 +47,8 @@ def findings(error: ValidationError, root: type[BaseModel]) -> list[Finding]:
 
 def _read(detail: ErrorDetails, root: type[BaseModel]) -> list[Finding]:
     where: Where = detail["loc"]
-    kind, why = detail["type"], detail["msg"].replace("Input should", "should")
+    kind = detail["type"]
+    why = _WORDS.get(kind) or detail["msg"].replace("Input should", "should")
     if kind == "problems":
         return [Finding((*where, *place), why) for place, why in detail["ctx"]["problems"]]
     if kind == "extra_forbidden":
@@ -40,17 +57,23 @@ def _read(detail: ErrorDetails, root: type[BaseModel]) -> list[Finding]:
         return [Finding(where, f"unknown key{close}", "key")]
     if kind == "missing":
         return [Finding(where, "is missing", "around")]
+    if kind == "too_short" and detail["input"]:
+        return []  # it has items, and what is wrong with each is said at its own place
     if kind == "model_type":
-        why = "should be a mapping (key: value)" if where else "the file should be a mapping"
+        why = _MAPPING if where else "the file should be a mapping"
     elif kind == "literal_error":
         allowed = [
             word.strip("' ")
             for word in why.removeprefix("should be").replace(" or ", ",").split(",")
         ]
-        why = f"{why}, not {detail['input']!r}{nearest(str(detail['input']), allowed)}"
+        why = f"{why}, not {_shown(detail['input'])}{nearest(str(detail['input']), allowed)}"
     elif kind != "refused" and not isinstance(detail["input"], dict | list):
-        why = f"{why}, not {detail['input']!r}"
+        why = f"{why}, not {_shown(detail['input'])}"
     return [Finding(where, why)]
+
+
+def _shown(value: object) -> str:
+    return "nothing" if value is None else repr(value)
 
 
 def _keys_of(root: type[BaseModel], where: Where) -> list[str]:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tallynode.cli import EX_PIPE, run
+from tallynode.cli import run
 from tallynode.edge.storage import SLOTS, CheckpointStore
-from tallynode.errors import EX_DATAERR
+from tallynode.errors import EX_DATAERR, EX_PIPE, EX_USAGE
 
+ID = "TALLY-000G5-40R4C-0M30Z-E209T-185GF-R38EX-1W81A-24GKE"
 RING = Path(__file__).parents[1] / "topology" / "ring-8.yaml"
 
 
@@ -46,3 +47,21 @@ def test_an_export_says_what_is_wrong_with_the_checkpoints(
     said_of = said()
     assert f"{state / SLOTS[0]}: its hash does not match: damaged" in said_of
     assert f"{state / SLOTS[1]}: not a tallynode checkpoint" in said_of
+
+
+def test_an_option_that_does_not_fit_the_file_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where it is the whole mesh that speaks against it."""
+    file = tmp_path / "t.yaml"
+    file.write_text(f"mesh: m\npeers: [{{name: a, id: {ID}}}, b]\n")
+    assert run(["simulate", str(file), "--broker", "mqtt://127.0.0.1"]) == EX_USAGE
+    assert "--broker: a shared broker cannot check peers" in capsys.readouterr().err
+
+
+def test_pair_without_a_file_asks_for_the_file_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is a command: no other one is needed."""
+    with pytest.raises(SystemExit) as ended:
+        run(["pair"])
+    assert ended.value.code == EX_USAGE
+    assert "tallynode: --peers-config FILE is needed\n" in capsys.readouterr().err

@@ -108,7 +108,7 @@ method: {hops: 0, target: soft}
         "did you mean 'lenet5'?",
         "t.yaml:6:28: task.data: should be digits, mnist, fashion-mnist, folder:PATH or "
         "package.module:function, not 'fashion-mnst'; did you mean 'fashion-mnist'?",
-        "t.yaml:6:54: task.batch_size: should be a valid integer, not 'yes'",
+        "t.yaml:6:54: task.batch_size: should be a whole number, not 'yes'",
         "t.yaml:7:17: rounds.count: should be greater than or equal to 0, not -1",
         "t.yaml:7:29: rounds.quorum: should be a finite number, not nan",
         "t.yaml:7:61: rounds.deadline.max: should be more than 0s and not less than min",
@@ -130,7 +130,7 @@ HEAD = "mesh: m\n"
         ("", "t.yaml:1:1: the file should be a mapping"),
         ("- a\n", "t.yaml:1:1: the file should be a mapping"),
         ("peers: 2\n", "t.yaml:1:1: mesh: is missing"),
-        ("mesh: 7\npeers: 2\n", "t.yaml:1:7: mesh: should be a valid string, not 7"),
+        ("mesh: 7\npeers: 2\n", "t.yaml:1:7: mesh: should be text, not 7"),
         ("mesh: [a\npeers: 2\n", "t.yaml:2:6: not valid YAML: "),
         ("mesh: a\n\tpeers: 2\n", "t.yaml:2:1: not valid YAML: "),
         ("mesh: \x07\n", "t.yaml:1:7: not valid YAML: a control character"),
@@ -323,6 +323,20 @@ HEAD = "mesh: m\n"
             "t.yaml:3:22: rounds.save_every: should be 1 with method.privacy: a killed peer would",
         ),
         (HEAD + "peers: 2\ntask: {data: 'folder:'}\n", "t.yaml:3:14: task.data: folder: lacks"),
+        (
+            HEAD + "peers: 2\ndiscovery: A_b\n",
+            "t.yaml:3:12: discovery: should be true, false or a name of 1 to 32 of a-z, 0-9 and -, "
+            "not 'A_b'",
+        ),
+        (
+            HEAD + "peers: [a, b]\ngraph: {edges: [[a, b], b]}\n",
+            "t.yaml:3:25: graph.edges[1]: should be a pair of peers, such as [a, b], not 'b'",
+        ),
+        (
+            HEAD + "peers: 2\nmethod: {witness: perhaps}\n",
+            "t.yaml:3:19: method.witness: should be true or false, not 'perhaps'",
+        ),
+        (HEAD + "peers: 2\nseed:\n", "t.yaml:3:6: seed: should be a whole number, not nothing"),
         (HEAD + "peers: 2\nrounds: 3\n", "t.yaml:3:9: rounds: should be a mapping (key: value)"),
     ],
 )

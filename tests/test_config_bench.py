@@ -1,5 +1,6 @@
 """A bench file: what it plans, and the line, column and words of everything that is wrong."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,21 @@ def test_the_same_mistake_in_many_runs_is_one_line(tmp_path: Path) -> None:
         AXES.replace("[1]", "[1, 2]") + "mesh: {task: {model: x}}\nmethods: [{name: a}, {name: b}]"
     )
     assert len(refusal(tmp_path, text)) == 1
+
+
+@pytest.mark.parametrize(
+    ("peers", "line"),
+    [
+        ("[pi-1]", "peers[0]: should be a whole number, not 'pi-1'"),
+        ("[]", "peers: should not be empty"),
+        ("3", "peers: should be a list, not 3"),
+    ],
+)
+def test_a_wrong_list_is_one_line(tmp_path: Path, peers: str, line: str) -> None:
+    """What is wrong with an item is not said of the list again, and never in pydantic's words."""
+    text = re.sub("peers: .*", f"peers: {peers}", AXES) + "methods: [{name: a}]\n"
+    (found,) = refusal(tmp_path, text)
+    assert found.endswith(f": {line}")
 
 
 def test_too_many_runs_are_a_slip(tmp_path: Path) -> None:

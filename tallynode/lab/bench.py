@@ -21,6 +21,8 @@ import psutil
 from pydantic import ValidationError
 
 from tallynode.config import Mesh
+from tallynode.config_problems import findings
+from tallynode.config_yaml import dotted
 from tallynode.errors import EX_OK, DataError, TallynodeError, UsageError
 from tallynode.lab.figures import Figure
 from tallynode.lab.study import run_case
@@ -64,8 +66,8 @@ def changed(mesh: Mesh, changes: Mapping[str, object]) -> Mesh:
     try:
         return Mesh.model_validate(plain)
     except ValidationError as error:
-        wrong = error.errors(include_url=False)[0]
-        raise UsageError(f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}") from error
+        wrong = findings(error, Mesh)[0]
+        raise UsageError(f"{dotted(wrong.where)}: {wrong.why}") from error
 
 
 def virtual_run(mesh: Mesh) -> Ran:
