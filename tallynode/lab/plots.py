@@ -246,7 +246,9 @@ def accuracy_axis(ax: "Axes") -> None:
 
 
 def legend(ax: "Axes", columns: int = 2) -> None:
-    """The legend above the picture, where no line runs."""
+    """The legend above the picture, where no line runs; none where nothing has a name."""
+    if not ax.get_legend_handles_labels()[0]:
+        return
     ax.legend(
         loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderpad=0.2, columnspacing=1.4
     )

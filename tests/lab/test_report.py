@@ -73,6 +73,18 @@ def test_report_shows_the_run(make_run: Make, tmp_path: Path) -> None:
         assert word in text
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_method_that_sends_nothing_has_no_legend_of_bytes(make_run: Make) -> None:
+    """And matplotlib does not complain of one without entries."""
+    run = make_run(["pi-1", "pi-2"])
+    for record in run.records:
+        record["payload_bytes"] = {"ballot": 0, "delta": 0, "soft": 0, "control": 0}
+        record["relayed_bytes"] = 0
+        record["coded_bytes"] = {}
+        record["wire_bytes"] = {"sent": 0, "received": 0, "source": "none"}
+    assert "<svg" in plots.bytes_by_peer(build_summary(*run))
+
+
 def test_what_private_votes_spent_is_on_the_page(make_run: Make, tmp_path: Path) -> None:
     """ε of a vote and of all, a peer each; nothing of it where votes are not private."""
     run = make_run(["pi-1", "pi-2"])
