@@ -84,7 +84,6 @@ def simulate(mesh: Mesh, options: Options) -> sums.Summary:
         mesh=mesh.mesh,
         method=_title(mesh),
         seed=mesh.seed,
-        rounds=mesh.rounds.count,
         broker="none" if options.virtual else mesh.broker,
         virtual=options.virtual,
         contents=CONTENTS[mesh.method.name],

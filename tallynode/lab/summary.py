@@ -1,9 +1,9 @@
 """What a run comes to: the lines of rounds.jsonl in, summary.json out.
 
 Two rules keep the numbers honest. Payload bytes (what the codec made) and wire bytes (what the
-kernel moved) are never added up. And the mean is taken over the peers that finished, the same ones
-for `alone`, with their number beside it, so that a dead peer neither drags the mean down nor
-vanishes from the page.
+kernel moved) are never added up. And the mean is taken over the peers that finished or stopped when
+they were asked to, the same ones for `alone`, with their number beside it, so that a dead peer
+neither drags the mean down nor vanishes from the page.
 """
 
 import json
@@ -31,6 +31,7 @@ VERSIONED = (
     *("tallynode", "torch", "torchvision", "numpy", "aiomqtt", "paho-mqtt", "mqtt5", "zeroconf"),
     *("msgpack", "uvloop"),
 )
+ENDED = ("finished", "stopped")  # how peers end that nothing went wrong with
 FLOAT_BYTES = 4  # one float32: a soft label's class, a model's parameter
 PARTS = {"votes": "votes", "soft": "labels", "scores": "scores", "parameters": "parameters"}
 
@@ -94,7 +95,7 @@ class Summary(TypedDict):
     mesh: str
     method: str
     seed: int
-    rounds: int
+    rounds: int  # that were done, by whoever did the most
     started: str
     wall_s: float
     virtual: bool
@@ -118,7 +119,6 @@ class RunInfo:
     mesh: str
     method: str
     seed: int
-    rounds: int
     broker: str
     virtual: bool
     contents: str  # what a ballot holds: a key of PAYLOADS
@@ -156,7 +156,7 @@ def build_summary(
         for name in info.peers
     ]
     scored = [peer for peer in peers if peer["accuracy"] is not None]
-    counted = [peer for peer in scored if peer["exit"] == "finished"] or scored
+    counted = [peer for peer in scored if peer["exit"] in ENDED] or scored
     accuracy = spread([peer["accuracy"] for peer in counted])
     alone = spread([peer["alone"] for peer in counted])
     paired = [
@@ -168,7 +168,7 @@ def build_summary(
         mesh=info.mesh,
         method=info.method,
         seed=info.seed,
-        rounds=info.rounds,
+        rounds=max((peer["rounds"] for peer in peers), default=0),
         started=info.started.isoformat(timespec="seconds"),
         wall_s=round(info.wall_s, 3),
         virtual=info.virtual,

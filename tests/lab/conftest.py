@@ -84,7 +84,6 @@ def make_run() -> Callable[..., Run]:
             mesh="greenhouse",
             method="tally (plurality)",
             seed=seed,
-            rounds=rounds,
             broker="embedded",
             virtual=False,
             contents="votes",

@@ -52,12 +52,21 @@ def test_a_killed_peer_is_listed_and_not_averaged(make_run: Make) -> None:
 
 
 def test_an_interrupted_run_still_has_its_mean(make_run: Make) -> None:
-    """Where no peer finished, the mean is over all that reported."""
+    """Peers that were asked to stop count, one that was killed before does not."""
     run = make_run(NAMES)
     outcomes = [replace(outcome, exit="stopped") for outcome in run.outcomes]
-    summary = build_summary(run.info, outcomes, run.records)
-    assert summary["accuracy"] is not None
-    assert summary["accuracy"]["peers"] == 3
+    for killed, peers in ((0, 3), (1, 2), (3, 3)):  # where all were killed, all that reported
+        ends = [replace(of, exit="killed by SIGKILL") for of in outcomes[:killed]]
+        summary = build_summary(run.info, ends + outcomes[killed:], run.records)
+        assert summary["accuracy"] is not None
+        assert summary["accuracy"]["peers"] == peers
+
+
+def test_rounds_are_those_that_were_done(make_run: Make) -> None:
+    """Not those that were planned: of a run cut short, those of the peer that did the most."""
+    run = make_run(NAMES)
+    short = [r for r in run.records if r["round"] <= (7 if r["peer"] == "peer-2" else 6)]
+    assert build_summary(run.info, run.outcomes, short)["rounds"] == 7
 
 
 def test_costs_are_measured_for_ballots_and_computed_for_the_rest(make_run: Make) -> None:
