@@ -12,7 +12,7 @@ import structlog
 from tallynode.config import Mesh
 from tallynode.edge.admission import Admission
 from tallynode.edge.identity import load_or_make
-from tallynode.edge.pins import pins_of
+from tallynode.edge.pins import FILE, pins_of
 from tallynode.errors import ConfigError
 
 log = structlog.get_logger(__name__)
@@ -49,9 +49,10 @@ def admission_of(mesh: Mesh, name: str, neighbours: Iterable[str], state: Path) 
     if len(missing) == len(set(neighbours)) and missing:
         raise ConfigError(
             f"mesh {mesh.mesh} is not only on loopback, and no neighbour of {name} "
-            f"({', '.join(missing)}) is pinned. Run `tallynode pair` here and there; or write what "
-            "`tallynode id` prints on each device as `id:` of its peer into the topology; or, on a "
-            "network that you trust, say `insecure: lab-network`"
+            f"({', '.join(missing)}) is pinned in the topology or in {state / FILE}. Run "
+            "`tallynode pair` here and there, with the same --state-dir; or write what `tallynode "
+            "id` prints on each device as `id:` of its peer into the topology; or, on a network "
+            "that you trust, say `insecure: lab-network`"
         )
     if missing:
         log.warning("not pinned, so not let in and not counted", neighbours=missing)

@@ -116,7 +116,9 @@ def test_off_loopback_nobody_starts_without_pins(lab: Any) -> None:
     file = lab.file(peers=["a", "b"], listen="0.0.0.0")
     daemon = lab.daemon(file, "a")
     assert daemon.end() == 78
-    for way in ("no neighbour of a (b) is pinned", "tallynode pair", "tallynode id", "lab-network"):
+    where = lab.folder / "a" / "state" / "pins.yaml"
+    assert daemon.says(f"no neighbour of a (b) is pinned in the topology or in {where}")
+    for way in ("tallynode pair", "tallynode id", "lab-network"):
         assert daemon.says(way)
     assert not daemon.says("outbox open")
     file = lab.file(peers=["a", "b"], insecure="lab-network", rounds={"start_within": "1s"})
