@@ -65,7 +65,11 @@ def _title(value: str) -> str:
 
 
 Title = Annotated[str, AfterValidator(_title)]
-Alpha = Annotated[fields.Positive | Literal["iid"], Field(union_mode="left_to_right")]
+Alpha = Annotated[
+    fields.Positive | Literal["iid"],
+    Field(union_mode="left_to_right"),
+    fields.either("a number above 0, or iid"),
+]
 Size = Annotated[fields.Count, Field(le=limits.PEERS_MAX)]
 
 
@@ -75,7 +79,6 @@ class Variant(Section):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     name: Title
-    group: Title | None = None  # operating points of one method share a colour
 
     @property
     def changes(self) -> Changes:
@@ -83,7 +86,10 @@ class Variant(Section):
         return self.model_extra or {}
 
 
-Variants = Annotated[tuple[Variant, ...], Field(min_length=1), AfterValidator(_distinct)]
+class MethodVariant(Variant):
+    """A method, which may be one of several operating points."""
+
+    group: Title | None = None  # of these; they share a colour
 
 
 class BenchFile(Section):
@@ -99,7 +105,7 @@ class BenchFile(Section):
     alpha: Annotated[tuple[Alpha, ...], Field(min_length=1), AfterValidator(_distinct)]
     peers: Annotated[tuple[Size, ...], Field(min_length=1), AfterValidator(_distinct)]
     seeds: Annotated[tuple[fields.Seed, ...], Field(min_length=1), AfterValidator(_distinct)]
-    methods: Variants
+    methods: Annotated[tuple[MethodVariant, ...], Field(min_length=1), AfterValidator(_distinct)]
     targets: Annotated[tuple[fields.Share, ...], AfterValidator(_distinct)] = ()  # accuracies
 
     @model_validator(mode="after")

@@ -131,16 +131,19 @@ def test_the_same_mistake_in_many_runs_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("peers", "line"),
+    ("stated", "line"),
     [
-        ("[pi-1]", "peers[0]: should be a whole number, not 'pi-1'"),
-        ("[]", "peers: should not be empty"),
-        ("3", "peers: should be a list, not 3"),
+        ("peers: [pi-1]", "peers[0]: should be a whole number, not 'pi-1'"),
+        ("peers: []", "peers: should not be empty"),
+        ("peers: 3", "peers: should be a list, not 3"),
+        ("alpha: [fast]", "alpha[0]: should be a number above 0, or iid, not 'fast'"),
+        ("data: [{name: digits, group: g}]", "data[0].group: unknown key; did you mean 'graph'?"),
     ],
 )
-def test_a_wrong_list_is_one_line(tmp_path: Path, peers: str, line: str) -> None:
+def test_a_wrong_list_is_one_line(tmp_path: Path, stated: str, line: str) -> None:
     """What is wrong with an item is not said of the list again, and never in pydantic's words."""
-    text = re.sub("peers: .*", f"peers: {peers}", AXES) + "methods: [{name: a}]\n"
+    key = stated.partition(":")[0]
+    text = re.sub(f"{key}: .*", stated, AXES) + "methods: [{name: a}]\n"
     (found,) = refusal(tmp_path, text)
     assert found.endswith(f": {line}")
 
