@@ -11,6 +11,10 @@ from typing import Any, NotRequired, TypedDict, cast
 
 Counter = tuple[str, str | None]  # a field of a record, and the key inside it
 
+PLAIN = ("relayed_bytes", "refused")  # counters that are numbers
+KEYED = ("payload_bytes", "coded_bytes", "payload_received", "wire_bytes")  # numbers by a key
+COUNTERS = (*PLAIN, *KEYED)
+
 
 class PayloadBytes(TypedDict):
     """Bytes that the codec made, by class of message."""
@@ -83,6 +87,23 @@ def tidy(peers: Sequence[str], records: Iterable[Record]) -> dict[str, list[Reco
     return {name: [of[number] for number in sorted(of)] for name, of in rounds.items()}
 
 
+def ended(
+    records: Sequence[Mapping[str, Any]], counted: Mapping[str, Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """The records, each peer's last with all that its process had counted when it ended.
+
+    A record is written when its round has been learnt from, and a peer speaks once more after its
+    last one.
+    """
+    last = {record["peer"]: i for i, record in enumerate(records)}
+    found = list(records)
+    for peer, counters in counted.items():
+        if peer in last:
+            kept = {name: counters[name] for name in COUNTERS if name in counters}
+            found[last[peer]] = {**found[last[peer]], **kept}
+    return found
+
+
 def own_ballot_bytes(of: Published) -> int:
     """Bytes of the peer's own ballots: what it published less what it only passed on."""
     return max(0, of["payload_bytes"]["ballot"] - of["relayed_bytes"])
@@ -112,10 +133,8 @@ def format_share(share: float | None) -> str:
 def _counters(record: Record) -> dict[Counter, int]:
     """The record's running counters by where they stand in it; they hold integers alone."""
     fields: Mapping[str, Any] = record
-    counters: dict[Counter, int] = {
-        (name, None): fields[name] for name in ("relayed_bytes", "refused")
-    }
-    for name in ("payload_bytes", "coded_bytes", "payload_received", "wire_bytes"):
+    counters: dict[Counter, int] = {(name, None): fields[name] for name in PLAIN}
+    for name in KEYED:
         for kind, count in fields[name].items():
             if kind != "source":
                 counters[name, kind] = count

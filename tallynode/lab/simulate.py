@@ -18,7 +18,7 @@ from tallynode.config import Mesh
 from tallynode.errors import IoError
 from tallynode.lab import summary as sums
 from tallynode.lab.processes import ProcessMesh, peer_folder, sigterm_as_ctrl_c
-from tallynode.lab.records import Record
+from tallynode.lab.records import Record, ended
 from tallynode.lab.report import render_report, summary_lines
 from tallynode.lab.table import LiveTable
 from tallynode.lab.virtual import accuracy_alone, run_virtual
@@ -160,16 +160,17 @@ Run = tuple[list[Mapping[str, Any]], list[sums.PeerOutcome]]
 
 
 def _run_virtual(mesh: Mesh, options: Options, alone: Mapping[str, float], console: Console) -> Run:
+    counted: Mapping[str, Mapping[str, object]] = {}
     with sigterm_as_ctrl_c(), _watched(mesh, options.out, alone, console) as watch:
         try:
-            run_virtual(mesh, watch.take, jobs=options.jobs)
+            counted = run_virtual(mesh, watch.take, jobs=options.jobs)
         except KeyboardInterrupt:
             console.print("stopping …")
         whole = {r["peer"] for r in watch.records if r["round"] == mesh.rounds.count}
         for name in mesh.names:
             watch.table.state(name, "done" if name in whole else "stopped")
     ends = {name: "finished" if name in whole else "stopped" for name in mesh.names}
-    return watch.records, [
+    return ended(watch.records, counted), [
         sums.PeerOutcome(name=name, exit=end, alone=alone.get(name)) for name, end in ends.items()
     ]
 
@@ -191,7 +192,10 @@ def _run_processes(
                 watch.take(record)
             for name in mesh.names:
                 _show_end(name, processes, watch)
-    return watch.records, [_outcome(processes, name, alone) for name in mesh.names]
+    lives = processes.pids()  # what an earlier life of a peer has written is not of its last one
+    written = {name: processes.outcome(name) for name in mesh.names}
+    counted = {name: of for name, of in written.items() if of.get("pid") == lives.get(name)}
+    return ended(watch.records, counted), [_outcome(processes, name, alone) for name in mesh.names]
 
 
 def _watch_processes(

@@ -26,8 +26,10 @@ Emit = Callable[[Mapping[str, Any]], None]
 Watch = Callable[[str, ef.Effect], None]
 
 
-def run_virtual(mesh: Mesh, emit: Emit, disguise: Disguise = themselves, jobs: int = 1) -> None:
-    """Build every peer of the mesh and run them to their end.
+def run_virtual(
+    mesh: Mesh, emit: Emit, disguise: Disguise = themselves, jobs: int = 1
+) -> dict[str, Mapping[str, object]]:
+    """Build every peer of the mesh and run them to their end; what each had counted by then.
 
     Args:
         mesh: the mesh.
@@ -39,11 +41,10 @@ def run_virtual(mesh: Mesh, emit: Emit, disguise: Disguise = themselves, jobs: i
     if size == 1 or mesh.method.name == "centralised":  # which has one net for all
         built = employ(mesh, mesh.names, disguise)
         here = {name: (parts.settings, Begun(of)) for name, (parts, of) in built.items()}
-        VirtualMesh(here, emit).run()
-        return
+        return VirtualMesh(here, emit).run()
     with crew(mesh, disguise, size) as members:
         there = {name: (member.settings, member) for name, member in members.items()}
-        VirtualMesh(there, emit).run()
+        return VirtualMesh(there, emit).run()
 
 
 def records_of(mesh: Mesh, disguise: Disguise = themselves, jobs: int = 1) -> list[Record]:
@@ -81,14 +82,16 @@ class VirtualMesh:
             for name, (settings, of) in peers.items()
         }
 
-    def run(self) -> None:
-        """Run until every peer has finished."""
+    def run(self) -> dict[str, Mapping[str, object]]:
+        """Run until every peer has finished; the bytes that each has counted."""
         for name, host in self._hosts.items():
             host.start()
             for neighbour in host.settings.neighbours:
                 self._network.connect(name, neighbour)
         while self._clock.tick():
             pass
+        peers = {name: host.peer for name, host in self._hosts.items()}
+        return {name: peer.counters.fields() for name, peer in peers.items() if peer}
 
     def _deliver(self, reader: str, event: ev.Event) -> None:
         self._hosts[reader].take(event)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tallynode.config import Mesh
 from tallynode.errors import IoError
-from tallynode.lab.records import format_bytes, format_share, payload_total, tidy
+from tallynode.lab.records import ended, format_bytes, format_share, payload_total, tidy
 from tallynode.lab.summary import build_summary, installed_versions, write_summary
 from tallynode.lab.virtual import records_of
 from tallynode.protocol.settings import CONTENTS
@@ -123,6 +123,18 @@ def test_a_resumed_round_tells_a_restart_that_no_counter_does(make_run: Make) ->
     second["round"], second["resumed"] = 1, True
     (tidied,) = tidy(["pi"], [records[0], second]).values()
     assert [record["payload_bytes"]["ballot"] for record in tidied] == [250 + 500]
+
+
+def test_the_last_record_counts_to_the_end(make_run: Make) -> None:
+    """Only the last of each peer that has said so, and only what it counts."""
+    records = make_run(["a", "b"]).records
+    counted = {"a": {"relayed_bytes": 7, "wire_bytes": {"sent": 9_999}, "exit": "finished"}}
+    found = ended(records, counted)
+    last = max(i for i, record in enumerate(records) if record["peer"] == "a")
+    assert found[last] == {**records[last], "relayed_bytes": 7, "wire_bytes": {"sent": 9_999}}
+    assert [r for i, r in enumerate(found) if i != last] == [
+        r for i, r in enumerate(records) if i != last
+    ]
 
 
 def test_wire_bytes_alone_do_not_tell_a_restart(make_run: Make) -> None:

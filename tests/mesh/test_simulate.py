@@ -79,6 +79,14 @@ def test_summary_has_what_is_promised(runs: Runs) -> None:
         assert peer["rss_mib"] > 0
 
 
+def test_bytes_are_counted_to_the_end(runs: Runs) -> None:
+    """What a peer says after its last round is in the sums, as it is in its own outcome.json."""
+    for peer in summary_of(runs.real)["peers"]:
+        outcome = json.loads((runs.real / "peers" / peer["name"] / "outcome.json").read_text())
+        for kind in ("payload_bytes", "payload_received", "wire_bytes", "relayed_bytes"):
+            assert peer[kind] == outcome[kind]
+
+
 def test_a_run_folder_explains_itself(runs: Runs, read_lines: Any) -> None:
     """Configuration, all records, and a report that needs no other file or host."""
     assert yaml.safe_load((runs.real / "topology.yaml").read_text())["rounds"]["count"] == 4
