@@ -17,8 +17,9 @@ itself when it carries on (`auto`): once its learner gives CAUGHT_UP of a round'
 that the tally gave them. Once it gives SETTLED of them it draws from less than its DOUBT: until
 then that would make what all have wrong for certain, from then on it ends sooner and codes smaller.
 
-All peers begin with the same weights, and where nobody has learnt much yet, all say what those say:
-voters agree, and learners with them, on noise. Such a tally (`ECHO`) teaches nothing.
+All peers begin with the same weights, and where nobody has learnt anything yet, all say what those
+say: voters agree, and learners with them, on noise. A tally that does (`ECHO`) teaches nothing to a
+peer whose own voter hardly believes what it says (`EMPTY`).
 """
 
 import numpy as np
@@ -38,7 +39,8 @@ from tallynode.protocol.tally import Consensus
 
 CAUGHT_UP = 0.7  # of the tally's labels; too late, and all have learnt what few witnesses had wrong
 SETTLED = 0.9
-ECHO = 0.5  # kappa of a tally with what the first weights say, from which it says no more than they
+ECHO = 0.5  # kappa of a tally with what the first weights say
+EMPTY = 0.3  # mean of a voter's highest beliefs, from 0, as if by chance, to 1
 DOUBT, SETTLED_DOUBT = 1.0, 0.7  # temperatures of a drawn vote; at 1 it follows the belief itself
 BY_PEER, BY_ROUND = 0.6180339887, 0.7548776662  # steps in [0, 1) that come back nowhere near
 
@@ -94,7 +96,7 @@ class TallyMethod(Method):
         if outcome is not None:
             assert isinstance(outcome, Consensus | SoftConsensus)
             target = "weighed" if self._draws(round) else self.settings.target
-            if not self._echoes(outcome):
+            if not self._echoes(round, outcome):
                 taught = lesson(self.data.probes, outcome, target)
             accuracy = self._accuracy_of(outcome)
             if isinstance(outcome, Consensus):
@@ -105,11 +107,15 @@ class TallyMethod(Method):
             self._compare(round, outcome, new=taught is not None)
         return self._metrics(loss, tally_accuracy=accuracy, tally=found)
 
-    def _echoes(self, outcome: Consensus | SoftConsensus) -> bool:
-        """Whether a tally says what the weights say that all peers began with."""
+    def _echoes(self, round: int, outcome: Consensus | SoftConsensus) -> bool:
+        """Whether a tally says what all peers began with, and this one has learnt nothing yet."""
         if not isinstance(outcome, Consensus):
             return False
-        return float(outcome.agreements(self._untaught[None, outcome.probes])[0]) >= ECHO
+        if outcome.agreements(self._untaught[None, outcome.probes])[0] < ECHO:
+            return False
+        x = self.data.probes[torch.from_numpy(outcome.probes)]
+        sure = evaluate.probabilities(self._voter(round).net, x).max(axis=1).mean()
+        return bool(sure - 1 / self.classes < EMPTY * (1 - 1 / self.classes))
 
     def _compare(self, round: int, outcome: Consensus, *, new: bool) -> None:
         """See how far the learner is with the tally, and whether it is to vote from now on."""
