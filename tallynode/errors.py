@@ -35,6 +35,10 @@ class DataError(TallynodeError):
     exit_code = EX_DATAERR
 
 
+class DivergedError(DataError):
+    """Training ran away: nothing of it is sent or saved. It depends on the seed."""
+
+
 class IoError(TallynodeError):
     """The operating system refused: a port in use, a disk full, a file unreadable."""
 

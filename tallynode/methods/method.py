@@ -6,7 +6,6 @@ needs saving, and a round gives the same bits whether or not the process was res
 All peers of one model start from the same weights, which lets parameters be averaged.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -94,6 +93,15 @@ class Method(ABC):
         self.bridge = Bridge(self._learner, plan)
 
     @property
+    def finite(self) -> bool:
+        """Whether all weights of all copies are numbers."""
+        return all(
+            bool(torch.isfinite(parameter).all())
+            for copy in self._copies.values()
+            for parameter in copy.net.parameters()
+        )
+
+    @property
     def parameters(self) -> int:
         """Number of the learner's parameters."""
         return sum(parameter.numel() for parameter in self._learner.net.parameters())
@@ -143,9 +151,6 @@ class Method(ABC):
             round: gives the order of the batches.
             taught: trained on beside them.
             pull: a further loss, of the parameters alone.
-
-        Raises:
-            DataError: the loss is no number any more, and so would all be that is sent from now on.
         """
         private, settings = self._samples, self.settings
         heard = len(taught) if taught else 0
@@ -163,12 +168,7 @@ class Method(ABC):
                 loss = loss + pull(copy.net)
             train.step(loss, copy.optimiser)
             total += loss.detach()
-        if not math.isfinite(mean := total.item() / steps):
-            raise DataError(
-                f"round {round}: training diverged, its loss is {mean}: choose a smaller "
-                "task.learning_rate; the last checkpoint is from before"
-            )
-        return mean
+        return total.item() / steps
 
     def _batches(self, role: str, round: int, count: int, steps: int) -> Iterator[Tensor]:
         """Yield index batches, `steps` of which pass the samples `local_epochs` times."""

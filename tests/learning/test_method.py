@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tallynode.errors import DataError
+from tallynode.errors import DataError, DivergedError
 from tallynode.learning import evaluate, models, train
 from tallynode.learning.data import PeerData, load_peer_data
 from tallynode.learning.distil import Lesson
@@ -18,9 +18,11 @@ from tallynode.learning.settings import DataSettings, TrainSettings
 from tallynode.methods import METHODS
 from tallynode.methods import tally as tally_method
 from tallynode.methods.copies import learner_weights
+from tallynode.methods.jobs import trained
 from tallynode.methods.merge import MergePlan
 from tallynode.methods.method import Metrics
 from tallynode.methods.tally import TallyMethod
+from tallynode.protocol import effects as ef
 from tallynode.protocol.tally import Consensus, tally
 
 DATA = DataSettings(source="digits", probes=500, per_peer=125, dirichlet=0.1)
@@ -338,13 +340,17 @@ def test_a_learner_votes_once_it_has_caught_up(
     assert spoke == [False, False, True, True]
 
 
-@pytest.mark.parametrize("method", ["tally", "fd", "fedavg"])
-def test_training_that_diverges_says_so(parts: list[PeerData], method: str) -> None:
-    """Before anything is sent that is no number."""
-    wild = replace(SETTINGS, optimiser="sgd", learning_rate=1e30)
+@pytest.mark.parametrize(
+    ("method", "steps"),
+    [(name, 8) for name in ("tally", "fd", "cfd", "fedmd", "fedavg", "feddf")]
+    + [(name, 1) for name in ("fd", "cfd", "fedmd")],  # whose weights still are numbers
+)
+def test_training_that_diverges_says_so(parts: list[PeerData], method: str, steps: int) -> None:
+    """Before anything is sent that is no number; also where the last step alone was too far."""
+    wild = replace(SETTINGS, optimiser="sgd", learning_rate=1e38, local_steps=steps)
     peer = METHODS[method](parts[0], wild, classes=10, seed=3, index=0)
-    with pytest.raises(DataError, match="round 4: training diverged, its loss is nan"):
-        peer.train(4, PROBES)
+    with pytest.raises(DivergedError, match="round 4: training diverged"):
+        trained(peer, ef.Train(round=4, probes=PROBES, bridge=False))
 
 
 def test_an_echo_of_the_first_weights_teaches_nothing(parts: list[PeerData]) -> None:
@@ -366,6 +372,16 @@ def test_an_echo_of_the_first_weights_teaches_nothing(parts: list[PeerData]) -> 
     assert truth is not None
     taught = mesh[0].learn(1, tally({"a": truth.numpy(), "b": truth.numpy()}, PROBES, 10))
     assert taught.loss > 2 * found[0].loss  # of both: what is news is learnt
+
+
+def test_what_the_first_weights_got_right_by_luck_is_no_echo(parts: list[PeerData]) -> None:
+    """Of two classes a new net may have most right: who has learnt from its own data goes on."""
+    peer = TallyMethod(parts[0], replace(SETTINGS, local_epochs=20), classes=10, seed=3, index=0)
+    peer.train(0, PROBES)
+    lucky = evaluate.votes(peer._learner.net, parts[0].probes)  # what all began with
+    alone = TallyMethod(parts[0], replace(SETTINGS, local_epochs=20), classes=10, seed=3, index=0)
+    same = tally({"a": lucky, "b": lucky}, PROBES, 10)
+    assert peer.learn(0, same).loss != alone.learn(0, None).loss
 
 
 def test_draws_are_spread_evenly_over_peers_and_over_rounds(parts: list[PeerData]) -> None:
