@@ -27,6 +27,7 @@ from tallynode.errors import (
     EX_SOFTWARE,
     ConfigError,
     DataError,
+    DivergedError,
     LocalError,
     TallynodeError,
 )
@@ -319,6 +320,17 @@ def test_a_method_that_cannot_run_costs_no_other(
     assert len(known(tmp_path / "out" / "rounds.jsonl")) == 8
 
 
+def in_turn(
+    todo: Sequence[Case],
+    work: Callable[[Mesh], object],
+    take: Callable[[Case, object], None],
+    **_: object,
+) -> None:
+    """A pool without processes."""
+    for case in todo:
+        take(case, work(case.mesh))
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [(ConfigError, EX_CONFIG), (DataError, EX_DATAERR), (LocalError, EX_SOFTWARE)],
@@ -331,21 +343,33 @@ def test_a_bench_ends_as_its_runs_do(
     def broken(_: Mesh) -> list[Round]:
         raise error("why")
 
-    def here(
-        todo: Sequence[Case],
-        work: Callable[[Mesh], object],
-        take: Callable[[Case, object], None],
-        **_: object,
-    ) -> None:
-        for case in todo:
-            take(case, work(case.mesh))
-
-    monkeypatch.setattr("tallynode.lab.comparison.run.in_pool", here)
+    monkeypatch.setattr("tallynode.lab.comparison.run.in_pool", in_turn)
     monkeypatch.setattr("tallynode.lab.comparison.run.play", broken)
     (tmp_path / "tiny.yaml").write_text(TINY)
     command = ["bench", str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "out")]
     assert run(command) == code
     assert (tmp_path / "out" / "report.html").exists() == (code != EX_SOFTWARE)
+
+
+def test_a_method_that_diverges_has_no_mean_of_its_lucky_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of two seeds ran away: the method has no row, and the seed is named."""
+
+    def unlucky(mesh: Mesh) -> list[Round]:
+        if mesh.seed == 2 and mesh.method.name == "fedavg":
+            raise DivergedError("round 1: training diverged")
+        return play(mesh)
+
+    monkeypatch.setattr("tallynode.lab.comparison.run.in_pool", in_turn)
+    monkeypatch.setattr("tallynode.lab.comparison.run.play", unlucky)
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    command = ["bench", str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "out"), "--json"]
+    assert run(command) == EX_DATAERR
+    said = capsys.readouterr()
+    (part,) = json.loads(said.out)["parts"]
+    assert "FedAvg, every 3" not in {row["method"] for row in part["rows"]}
+    assert "FedAvg, every 3: on digits, 3 peers, α = 1: seed 2: round 1: training" in said.err
 
 
 def test_nobody_is_called_a_hundred_times_cheaper_who_is_not(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from tallynode.config import Mesh
 from tallynode.config_bench import Bench, Panel, Planned
-from tallynode.errors import ConfigError, DataError, IoError
+from tallynode.errors import ConfigError, DataError, DivergedError, IoError
 from tallynode.lab import page
 from tallynode.lab.bench import machine
 from tallynode.lab.code import tell_of_other_code
@@ -31,7 +31,7 @@ from tallynode.learning.data import prefetch
 FEW = 100  # times fewer bytes than the best takes: who does best with so little, in the headlines
 
 Refusal = ConfigError | DataError
-Refused = dict[tuple[Panel, str], Refusal]  # by panel and method; other seeds are refused alike
+Refused = dict[tuple[Panel, str], Refusal]  # by panel and method, whatever its other seeds did
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +101,8 @@ def _run(
     def keep(case: Case, found: list[Round] | Refusal) -> None:
         run = planned[case.key]
         if isinstance(found, Refusal):
+            if isinstance(found, DivergedError):  # which other seeds need not
+                found = DivergedError(f"seed {run.seed}: {found}")
             refused.setdefault((run.panel, run.method), found)
             return
         done[case.key] = found
@@ -117,8 +119,10 @@ def _run(
             what = f"stopped with {count} in {options.out}; the same command goes on from there"
             console.print(what)
             raise
-    runs = [
-        (run, done[case.key]) for case, run in zip(cases, of.runs, strict=True) if case.key in done
+    runs = [  # without the lucky seeds of a method that diverged: their mean would flatter it
+        (run, done[case.key])
+        for case, run in zip(cases, of.runs, strict=True)
+        if case.key in done and (run.panel, run.method) not in refused
     ]
     return runs, refused
 
