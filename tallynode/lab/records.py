@@ -90,17 +90,21 @@ def tidy(peers: Sequence[str], records: Iterable[Record]) -> dict[str, list[Reco
 def ended(
     records: Sequence[Mapping[str, Any]], counted: Mapping[str, Mapping[str, Any]]
 ) -> list[Mapping[str, Any]]:
-    """The records, each peer's last with all that its process had counted when it ended.
+    """The records, each peer's last with all that its last process had counted when it ended.
 
     A record is written when its round has been learnt from, and a peer speaks once more after its
-    last one.
+    last one. A process that ended before its first record closes the last one of its predecessor.
     """
     last = {record["peer"]: i for i, record in enumerate(records)}
     found = list(records)
     for peer, counters in counted.items():
         if peer in last:
-            kept = {name: counters[name] for name in COUNTERS if name in counters}
-            found[last[peer]] = {**found[last[peer]], **kept}
+            record = found[last[peer]]
+            closed = {**record, **{name: counters[name] for name in COUNTERS if name in counters}}
+            if _fell(_counters(cast(Record, record)), _counters(cast(Record, closed))):
+                found.append({**closed, "resumed": True})
+            else:
+                found[last[peer]] = closed
     return found
 
 

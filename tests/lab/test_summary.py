@@ -5,7 +5,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tallynode.config import Mesh
 from tallynode.errors import IoError
-from tallynode.lab.records import ended, format_bytes, format_share, payload_total, tidy
+from tallynode.lab.records import Record, ended, format_bytes, format_share, payload_total, tidy
 from tallynode.lab.summary import build_summary, installed_versions, write_summary
 from tallynode.lab.virtual import records_of
 from tallynode.protocol.settings import CONTENTS
@@ -128,13 +128,21 @@ def test_a_resumed_round_tells_a_restart_that_no_counter_does(make_run: Make) ->
 def test_the_last_record_counts_to_the_end(make_run: Make) -> None:
     """Only the last of each peer that has said so, and only what it counts."""
     records = make_run(["a", "b"]).records
-    counted = {"a": {"relayed_bytes": 7, "wire_bytes": {"sent": 9_999}, "exit": "finished"}}
+    counted = {"a": {"relayed_bytes": 99_999, "wire_bytes": {"sent": 9}, "exit": "finished"}}
     found = ended(records, counted)
     last = max(i for i, record in enumerate(records) if record["peer"] == "a")
-    assert found[last] == {**records[last], "relayed_bytes": 7, "wire_bytes": {"sent": 9_999}}
+    assert found[last] == {**records[last], "relayed_bytes": 99_999, "wire_bytes": {"sent": 9}}
     assert [r for i, r in enumerate(found) if i != last] == [
         r for i, r in enumerate(records) if i != last
     ]
+
+
+def test_a_life_without_a_record_is_added(make_run: Make) -> None:
+    """A peer that started again, and was stopped before its next round: both lives count."""
+    records = make_run(["pi"]).records[:2]
+    after = {"payload_bytes": {**records[1]["payload_bytes"], "ballot": 50}}
+    (tidied,) = tidy(["pi"], cast(list[Record], ended(records, {"pi": after}))).values()
+    assert [record["payload_bytes"]["ballot"] for record in tidied] == [250, 500 + 50]
 
 
 def test_wire_bytes_alone_do_not_tell_a_restart(make_run: Make) -> None:
