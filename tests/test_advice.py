@@ -44,6 +44,13 @@ def test_what_a_person_should_know(
     assert (DIRECT in found) == (expected == DIRECT)
 
 
+def test_relays_that_are_signed_are_not_to_be_saved() -> None:
+    """Pinned peers see by them who votes in two ways."""
+    open_to_all = {"mesh": "m", "peers": 4, "graph": "complete", "listen": "0.0.0.0"}
+    assert said(Mesh.model_validate(open_to_all)) == ""
+    assert DIRECT in said(Mesh.model_validate({**open_to_all, "insecure": "lab-network"}))
+
+
 @pytest.mark.parametrize("file", sorted(topology_dir().glob("*.yaml")), ids=lambda file: file.stem)
 def test_nothing_is_said_of_the_ready_meshes(file: Any) -> None:
     """They are what a person copies."""
