@@ -1,4 +1,4 @@
-"""How the command and the scripts end, and what the scripts share beside it."""
+"""How the command and the scripts end, and the parser that the scripts share."""
 
 import argparse
 import os
@@ -12,7 +12,6 @@ from tallynode.errors import (
     EX_INTERRUPTED,
     EX_OK,
     EX_PIPE,
-    DataError,
     IoError,
     TallynodeError,
 )
@@ -59,15 +58,3 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
 def parser_of(about: str) -> Parser:
     """The parser of a script, whose docstring is its help as it stands."""
     return Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-
-
-def streams_in(folder: Path) -> list[Path]:
-    """The vote streams that a folder holds.
-
-    Raises:
-        DataError: it holds none.
-    """
-    found = sorted(folder.glob("*.npz"))
-    if not found:
-        raise DataError(f"{folder}: holds no streams; scripts/record_votes writes them")
-    return found

@@ -173,7 +173,7 @@ def memory_of(pid: int) -> Memory:
 def keep_part(
     file: Path, name: str, rows: Sequence[Mapping[str, Any]], of: Mapping[str, object]
 ) -> None:
-    """Write one part of a benchmark into its JSON file; other parts stay as they are.
+    """Write one part of a benchmark into its JSON file; other such parts stay as they are.
 
     Args:
         file: the parts by name.
@@ -185,11 +185,13 @@ def keep_part(
         DataError: the file is there and is no JSON.
         IoError: it cannot be written.
     """
+    parts: dict[str, Any] = {}
     try:
-        parts: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"))
+        parts = {key: part for key, part in found.items() if "rows" in part}
     except FileNotFoundError:
-        parts = {}
-    except ValueError as error:
+        pass
+    except (ValueError, AttributeError, TypeError) as error:
         raise DataError(f"{file}: is not what a benchmark writes: {error}") from error
     plain = [{k: asdict(v) if isinstance(v, Figure) else v for k, v in row.items()} for row in rows]
     write_text(file, json.dumps({**parts, name: {**of, "rows": plain}}, indent=2) + "\n")

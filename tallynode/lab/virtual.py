@@ -48,7 +48,7 @@ def run_virtual(
 
 
 def records_of(mesh: Mesh, disguise: Disguise = themselves, jobs: int = 1) -> list[Record]:
-    """Run a mesh to its end; all its records."""
+    """Run a mesh to its end; all its records, which do not tell of what peers say when done."""
     records: list[Record] = []
     run_virtual(mesh, lambda record: records.append(cast(Record, record)), disguise, jobs)
     return records
