@@ -70,13 +70,15 @@ class Discovery:
         self._zeroconf: AsyncZeroconf | None = None
         self._browser: AsyncServiceBrowser | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._said: tuple[str, str] | None = None  # why it does not work, as said last
 
     async def start(self) -> bool:
         """Announce and browse; False, with a warning, where multicast does not work here."""
         self._announced = _own_addresses(self._host)
         if not self._announced:
-            log.warning("discovery off: it speaks IPv4 only", host=self._host)
-            return False
+            if _everywhere(self._host):
+                return self._off("discovery off: no network yet", "this device has no address")
+            return self._off("discovery off: it speaks IPv4 only", self._host)
         try:
             # zeroconf raises RuntimeError where there is no interface at all
             self._zeroconf = AsyncZeroconf(
@@ -91,10 +93,12 @@ class Discovery:
                 self._service(), cooperating_responders=True
             )
         except (OSError, RuntimeError, Error) as error:
-            log.warning("discovery off: static addresses only", why=str(error) or repr(error))
             await self.stop()
-            return False
+            return self._off("discovery off: static addresses only", str(error) or repr(error))
         self._tasks["announcing"] = asyncio.ensure_future(_finish(announcing))
+        self._said = None
+        if _everywhere(self._host) and _only_loopback(self._announced):
+            log.warning("no network yet: found by peers on this device only")
         return True
 
     async def stop(self) -> None:
@@ -118,7 +122,17 @@ class Discovery:
         if self._zeroconf is not None and _own_addresses(self._host) == self._announced:
             return True
         await self.stop()
-        return await self.start()
+        works = await self.start()
+        if works:
+            log.info("announced anew: this device's addresses changed", addresses=self._announced)
+        return works
+
+    def _off(self, event: str, why: str) -> bool:
+        """Say why it does not work, once however often it is tried; always False."""
+        if self._said != (event, why):
+            log.warning(event, why=why)
+            self._said = event, why
+        return False
 
     def _service(self) -> AsyncServiceInfo:
         label = f"{self._me[:_LABEL_PART]}-{self._mesh[:_LABEL_PART]}-{secrets.token_hex(4)}"
@@ -235,11 +249,18 @@ def _interface_networks() -> list[ipaddress.IPv4Interface]:
     ]
 
 
+def _everywhere(host: str) -> bool:
+    return ipaddress.ip_address(host).is_unspecified
+
+
+def _only_loopback(addresses: Iterable[str]) -> bool:
+    return all(ipaddress.ip_address(address).is_loopback for address in addresses)
+
+
 def _own_addresses(host: str) -> list[str]:
     """Return the IPv4 addresses at which a listener bound to `host` can be reached."""
-    bound = ipaddress.ip_address(host)
-    if not bound.is_unspecified:
-        return [host] if bound.version == 4 else []
+    if not _everywhere(host):
+        return [host] if ipaddress.ip_address(host).version == 4 else []
     own = [interface.ip for interface in _interface_networks()]
     return [str(ip) for ip in own if not ip.is_loopback] or [str(ip) for ip in own]
 

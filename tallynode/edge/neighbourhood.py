@@ -1,5 +1,6 @@
 """Where a peer's neighbours are: by the file, by the book of last addresses, and by mDNS."""
 
+import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -7,9 +8,12 @@ import structlog
 
 from tallynode.config import Mesh
 from tallynode.edge.broker import MQTT_PORT, shared_endpoint
+from tallynode.edge.client import end_tasks
 from tallynode.edge.discovery import AddressBook, Discovery
 from tallynode.edge.links import Links
 from tallynode.edge.shared_broker import shared_prefix
+
+REFRESH_S = 10.0  # seconds between two looks at this device's own addresses
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +38,7 @@ class Neighbourhood:
         self._links = links
         self._book = AddressBook(book)
         self._discovery: Discovery | None = None
+        self._following: asyncio.Task[None] | None = None
 
     async def start(self, host: str, port: int) -> None:
         """Tell what is known, and look for more; neighbours reach this peer at host:port."""
@@ -57,9 +62,12 @@ class Neighbourhood:
         if shared is None and realm is not None:
             self._discovery = Discovery(self._name, realm, host, port, self._found)
             await self._discovery.start()
+            self._following = asyncio.create_task(_follow(self._discovery), name="discovery")
 
     async def stop(self) -> None:
         """Look no more."""
+        if self._following is not None:
+            await end_tasks({self._following})
         if self._discovery is not None:
             await self._discovery.stop()
 
@@ -72,3 +80,13 @@ class Neighbourhood:
             log.debug("found", neighbour=name, host=host, port=port)
             self._book.remember(name, host, port)
             self._links.set_address(name, host, port)
+
+
+async def _follow(discovery: Discovery) -> None:
+    """Announce this device's addresses of now: it may boot before its network, or be moved."""
+    while True:
+        await asyncio.sleep(REFRESH_S)
+        try:
+            await discovery.refresh()
+        except OSError as error:  # the kernel would not list them: the next look may do
+            log.debug("own addresses unknown", why=str(error))
