@@ -69,7 +69,7 @@ class Daemon:
         self._broker: Broker | None = None
         self._links = Links(
             self._name,
-            on_up=lambda neighbour: self._inbox.put(ev.LinkUp(neighbour=neighbour)),
+            on_up=self._link_up,
             on_down=lambda neighbour: self._inbox.put(ev.LinkDown(neighbour=neighbour)),
             on_message=lambda neighbour, topic, data: self._inbox.put(
                 ev.Received(neighbour=neighbour, topic=topic, data=data)
@@ -138,6 +138,10 @@ class Daemon:
             ConfigError: pins.yaml is wrong; the pins stay as they were.
         """
         self._company.set_pins(other_pins(mesh, self._name, self._folders.state))
+
+    def _link_up(self, neighbour: str) -> None:
+        self._inbox.put(ev.LinkUp(neighbour=neighbour))
+        self._around.reached(neighbour)
 
     # -- driving --------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from tallynode.errors import IoError
 
 SERVICE = "_tallynode._tcp.local."
 LOOKUPS_MAX = 256  # names being resolved at once; bounds what a noisy network can start
+HOSTS_MAX = 4  # addresses of one announcement; the links keep a few for each neighbour
 LOOKUP_MS = 3000  # milliseconds; a later announcement starts a new lookup
 ADDRESSES_MAX = 256  # peers remembered; the most that a mesh has
 _LABEL_PART = 24  # characters of peer and mesh; DNS labels end at 63 bytes
@@ -57,7 +58,8 @@ class Discovery:
             mesh: the mesh's name, or its realm; others are ignored.
             host: where the outbox listens; 0.0.0.0 announces this host's addresses.
             port: the outbox's TCP port.
-            on_found: called in the event loop with (peer, host, port), again at every change.
+            on_found: called in the event loop with (peer, host, port), again at every change; where
+                there are several hosts, for each, the likeliest last.
             interfaces: addresses to speak mDNS on; None: those that belong to `host`.
         """
         self._me = me
@@ -178,8 +180,8 @@ class Discovery:
             return
         if peer is None or not _NAME.fullmatch(peer):  # anybody can announce anything
             return
-        host = _reachable(info.parsed_addresses(IPVersion.V4Only))
-        if host is not None:
+        likeliest = _likeliest(info.parsed_addresses(IPVersion.V4Only))[:HOSTS_MAX]
+        for host in reversed(likeliest):
             self._on_found(peer, host, info.port)
 
 
@@ -194,6 +196,11 @@ class AddressBook:
         self._path = path
         self._addresses = _read_addresses(path)
         self._changed = False
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is something to save."""
+        return self._changed
 
     def get(self, peer: str) -> tuple[str, int] | None:
         """Return the host and port that last worked for a peer."""
@@ -265,8 +272,8 @@ def _own_addresses(host: str) -> list[str]:
     return [str(ip) for ip in own if not ip.is_loopback] or [str(ip) for ip in own]
 
 
-def _reachable(addresses: Iterable[str]) -> str | None:
-    """Return the address most likely to lead there: one on a network of ours, not our own."""
+def _likeliest(addresses: Iterable[str]) -> list[str]:
+    """Return the addresses most likely to lead there first: on a network of ours, not our own."""
     own = _interface_networks()
 
     def rank(address: str) -> int:
@@ -275,4 +282,4 @@ def _reachable(addresses: Iterable[str]) -> str | None:
             return 1  # a peer on this host, or an address that every host has (a bridge)
         return 0 if any(ip in interface.network for interface in own) else 2
 
-    return min(addresses, key=rank, default=None)
+    return sorted(addresses, key=rank)

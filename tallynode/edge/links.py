@@ -148,6 +148,10 @@ class Links:
         """Wire bytes of all links, open and closed."""
         return self.meter.traffic()
 
+    def reached_at(self, neighbour: str) -> Endpoint | None:
+        """Where a neighbour's broker answered last."""
+        return self._link(neighbour).worked
+
     def linked(self) -> frozenset[str]:
         """Names of the neighbours whose links are up."""
         return frozenset(name for name, link in self._links.items() if link.up)
@@ -174,9 +178,9 @@ class _Link:
         self.changed = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
         self.up = False
+        self.worked: Endpoint | None = None  # the last that answered
         self._links = links
         self._unreachable = False
-        self._worked: Endpoint | None = None
         self._news = asyncio.Event()  # an address that has not been tried yet
 
     def add(self, endpoint: Endpoint) -> None:
@@ -218,7 +222,7 @@ class _Link:
                 ) as client:
                     was_connected = True
                     self._unreachable = False
-                    self._worked = endpoint
+                    self.worked = endpoint
                     if not self.prefix:
                         self._set_up(True)
                     await serve(client, self._keep_subscribed(client))
@@ -236,7 +240,7 @@ class _Link:
         raise ConnectionFailed("; ".join(failures))
 
     def _next_address(self, tried: set[Endpoint]) -> Endpoint | None:
-        candidates = [*([self._worked] if self._worked else []), *self.addresses]
+        candidates = [*([self.worked] if self.worked else []), *self.addresses]
         return next((endpoint for endpoint in candidates if endpoint not in tried), None)
 
     async def _keep_subscribed(self, client: aiomqtt.Client) -> None:

@@ -12,6 +12,7 @@ from tallynode.edge.client import end_tasks
 from tallynode.edge.discovery import AddressBook, Discovery
 from tallynode.edge.links import Links
 from tallynode.edge.shared_broker import shared_prefix
+from tallynode.errors import IoError
 
 REFRESH_S = 10.0  # seconds between two looks at this device's own addresses
 
@@ -39,6 +40,7 @@ class Neighbourhood:
         self._book = AddressBook(book)
         self._discovery: Discovery | None = None
         self._following: asyncio.Task[None] | None = None
+        self._saving: asyncio.Task[None] | None = None
 
     async def start(self, host: str, port: int) -> None:
         """Tell what is known, and look for more; neighbours reach this peer at host:port."""
@@ -68,17 +70,36 @@ class Neighbourhood:
         """Look no more."""
         if self._following is not None:
             await end_tasks({self._following})
+        if self._saving is not None:
+            await self._saving
         if self._discovery is not None:
             await self._discovery.stop()
+            self._discovery = None
+
+    def reached(self, name: str) -> None:
+        """Note where a neighbour has answered, on the disk too: a power cut is no clean end."""
+        at = self._links.reached_at(name)
+        if at is None or self._discovery is None:  # all addresses are in the topology
+            return
+        self._book.remember(name, at.host, at.port)
+        if self._book.changed and (self._saving is None or self._saving.done()):
+            self._saving = asyncio.create_task(self._save_book(), name="addresses")
 
     def save(self) -> None:
         """Write the book of addresses. Raises IoError."""
         self._book.save()
 
+    async def _save_book(self) -> None:
+        while self._book.changed:
+            try:
+                await asyncio.to_thread(self._book.save)
+            except IoError as error:  # the end of the daemon tries again, and says so
+                log.debug("addresses not saved", why=str(error))
+                return
+
     def _found(self, name: str, host: str, port: int) -> None:
         if name in self._neighbours:
             log.debug("found", neighbour=name, host=host, port=port)
-            self._book.remember(name, host, port)
             self._links.set_address(name, host, port)
 
 

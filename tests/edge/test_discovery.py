@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from zeroconf import IPVersion
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
-from tallynode.edge.discovery import ADDRESSES_MAX, SERVICE, AddressBook, Discovery
+from tallynode.edge.discovery import ADDRESSES_MAX, HOSTS_MAX, SERVICE, AddressBook, Discovery
 from tallynode.errors import IoError
 
 WAIT_S = 20.0  # seconds; far beyond what discovery takes, so that only a failure reaches it
@@ -122,6 +122,30 @@ async def test_foreign_announcements_are_ignored(sightings: Sightings) -> None:
         assert {peer for peer, _, _ in sightings.seen["a"]} == {"b"}
     finally:
         await stranger.async_close()
+
+
+async def test_every_address_of_a_neighbour_is_reported(sightings: Sightings) -> None:
+    """A device with two networks may be reachable on one of them only: the likeliest comes last."""
+    stranger = AsyncZeroconf(interfaces=["127.0.0.1"], ip_version=IPVersion.V4Only)
+    hosts = ["127.0.0.1", *(f"203.0.113.{i}" for i in range(HOSTS_MAX + 2))]
+    try:
+        await stranger.zeroconf.async_wait_for_start()
+        info = AsyncServiceInfo(
+            SERVICE,
+            f"two-networks.{SERVICE}",
+            port=5,
+            parsed_addresses=hosts,
+            server="two-networks.local.",
+            properties={"mesh": "m", "peer": "b"},
+        )
+        await stranger.async_register_service(info, cooperating_responders=True)
+        await sightings.start("a", 1001)
+        await sightings.until("a", ("b", "127.0.0.1", 5))
+    finally:
+        await stranger.async_close()
+    found = [host for _, host, _ in sightings.seen["a"]]
+    assert len(found) == len(set(found)) == HOSTS_MAX
+    assert found[-1] == "127.0.0.1"
 
 
 async def test_two_long_names_that_begin_alike_stay_apart(sightings: Sightings) -> None:

@@ -1,12 +1,20 @@
 """A peer's neighbourhood, on a device whose network comes and goes."""
 
 import asyncio
+import secrets
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
+
+from tallynode.config import Mesh
+from tallynode.edge.discovery import AddressBook
+from tallynode.edge.links import Links
+from tallynode.edge.neighbourhood import Neighbourhood
+from tallynode.edge.outbox import Outbox
 
 WAIT_S = 30.0  # seconds; far beyond what is needed, so that only a failure reaches it
 
@@ -58,7 +66,7 @@ class Device:
 
 
 @asynccontextmanager
-async def device(name: str, namespace: str, folder: object) -> AsyncIterator[Device]:
+async def device(name: str, namespace: str, folder: Path) -> AsyncIterator[Device]:
     """A peer that runs until the end of the block."""
     process = await asyncio.create_subprocess_exec(
         *("ip", "netns", "exec", namespace, sys.executable, "-c", PEER, name, str(folder)),
@@ -80,7 +88,7 @@ def ip(namespace: str) -> Callable[[str], object]:
 
 @pytest.mark.privileged
 async def test_a_peer_follows_its_devices_addresses(
-    namespace: str, ip: Callable[[str], object], tmp_path: object
+    namespace: str, ip: Callable[[str], object], tmp_path: Path
 ) -> None:
     """Who boots before its network says so once, and is found at each address that it gets."""
     async with device("a", namespace, tmp_path) as early, device("b", namespace, tmp_path) as other:
@@ -100,3 +108,34 @@ async def test_a_peer_follows_its_devices_addresses(
         await early.says("announced anew")
         assert early.text.count("this device has no address") == 1
         assert "Traceback" not in early.text + other.text
+
+
+async def test_only_an_address_that_worked_is_kept_and_at_once(tmp_path: Path) -> None:
+    """A false announcement is not remembered; where a link came up is, before the end."""
+    mesh = Mesh.model_validate(
+        {"mesh": f"m-{secrets.token_hex(4)}", "peers": [{"name": "a"}, {"name": "b"}]}
+    )
+    path = tmp_path / "addresses.json"
+    box = Outbox("127.0.0.1", 0)
+    host, port = await box.start()
+    up = asyncio.Event()
+    links = Links("a", on_up=lambda _: up.set(), on_down=lambda _: None, on_message=print)
+    around = Neighbourhood(mesh, "a", {"b"}, links, path)
+    running = asyncio.create_task(links.run())
+    await around.start("127.0.0.1", 1)
+    try:
+        around._found("b", "127.0.0.1", 9)
+        around.save()
+        assert not path.exists()
+        around._found("b", host, port)
+        await asyncio.wait_for(up.wait(), WAIT_S)
+        around.reached("b")
+        async with asyncio.timeout(WAIT_S):
+            while not path.exists():  # noqa: ASYNC110  the disk has no event to wait for
+                await asyncio.sleep(0.01)
+        assert AddressBook(path).get("b") == (host, port)
+    finally:
+        await around.stop()
+        await links.stop()
+        await running
+        await box.stop()
