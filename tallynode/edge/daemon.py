@@ -135,7 +135,7 @@ class Daemon:
         """Take over the pins of a topology that was read again; all else waits for a restart.
 
         Raises:
-            ConfigError: pins.yaml is wrong; the pins stay as they were.
+            ConfigError, IoError: pins.yaml is wrong or cannot be read; the pins stay as they were.
         """
         self._company.set_pins(other_pins(mesh, self._name, self._folders.state))
 

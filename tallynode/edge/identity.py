@@ -65,7 +65,8 @@ def give_to_owner(state: Path) -> None:
     if os.geteuid() != 0:
         return
     owner = state.stat()
-    for path in (state / "pins.yaml", *(state / "identity").rglob("*"), state / "identity"):
+    identity = state / "identity"
+    for path in (state / "pins.yaml", state / "lock", *identity.rglob("*"), identity):
         if path.exists():
             os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 

@@ -112,7 +112,8 @@ async def _ask(candidate: Candidate) -> bool:
 def _tell_running_peer(state: Path) -> None:
     """A peer that runs on this state takes the new pins over at SIGHUP."""
     try:
-        with FolderLock(state):
+        with FolderLock(state):  # made by root, the lock file would keep the service out for ever
+            give_to_owner(state)
             return
     except IoError:
         holder = (state / "lock").read_text(encoding="ascii").strip()

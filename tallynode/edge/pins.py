@@ -11,7 +11,7 @@ from pathlib import Path
 from tallynode.config import Mesh
 from tallynode.config_yaml import Problem, dotted, read_document
 from tallynode.edge.storage import atomic_write, make_folder
-from tallynode.errors import ConfigError
+from tallynode.errors import ConfigError, IoError
 from tallynode.protocol import device_id
 
 FILE = "pins.yaml"
@@ -25,6 +25,7 @@ def pins_of(mesh: Mesh, state: Path) -> dict[str, str]:
 
     Raises:
         ConfigError: pins.yaml is wrong, or a name has two IDs.
+        IoError: the folder cannot be read.
     """
     paired = read_pins(state)
     pinned = {peer.name: peer.id for peer in mesh.peers if peer.id}
@@ -38,10 +39,18 @@ def pins_of(mesh: Mesh, state: Path) -> dict[str, str]:
 
 
 def read_pins(state: Path) -> dict[str, str]:
-    """What pins.yaml holds, nothing if there is none. Raises ConfigError with file:line:column."""
+    """What pins.yaml holds, nothing if there is none.
+
+    Raises:
+        ConfigError: it is wrong, with file:line:column.
+        IoError: the folder cannot be read.
+    """
     path = state / FILE
-    if not path.exists():
-        return {}
+    try:
+        if not path.exists():
+            return {}
+    except OSError as error:  # the folder is a service's, and we are neither it nor root
+        raise IoError(f"{path}: cannot read: {error.strerror}") from error
     document = read_document(path)
     if document.data is None:
         return {}

@@ -9,7 +9,7 @@ import structlog
 from tallynode import assemble
 from tallynode.config import Mesh
 from tallynode.edge.daemon import Daemon, Folders
-from tallynode.errors import ConfigError
+from tallynode.errors import ConfigError, IoError
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +48,7 @@ def start(
         assert read_again is not None
         try:
             daemon.reload(read_again())
-        except ConfigError as error:
+        except (ConfigError, IoError) as error:
             log.error("not taken over, the old pins hold", why=str(error))
 
     async def main() -> str:

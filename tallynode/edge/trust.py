@@ -60,7 +60,7 @@ def admission_of(mesh: Mesh, name: str, neighbours: Iterable[str], state: Path) 
 
 
 def other_pins(mesh: Mesh, name: str, state: Path) -> dict[str, str]:
-    """The pins of the other peers as they stand now. Raises ConfigError."""
+    """The pins of the other peers as they stand now. Raises ConfigError, IoError."""
     pins = pins_of(mesh, state)
     pins.pop(name, None)
     return pins

@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallynode.edge import identity
+from tallynode.edge import identity, pair
 from tallynode.edge.admission import keep_certificate
 from tallynode.edge.identity import certificate_of, device_of, give_to_owner, load_or_make
 from tallynode.edge.pins import add_pin
@@ -168,4 +168,6 @@ def test_what_root_prepares_belongs_to_the_service(tmp_path: Path) -> None:
     add_pin(state, "b", made.id)
     keep_certificate(state / "identity", "b", made.certificate)
     give_to_owner(state)
+    pair._tell_running_peer(state)  # looks whether somebody holds the folder: the last file made
+    assert (state / "lock").exists()
     assert {path.stat().st_uid for path in state.rglob("*")} == {65534}

@@ -1,5 +1,6 @@
 """pins.yaml: what pairing wrote, read together with the topology."""
 
+import os
 import stat
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from tallynode.config import Mesh
 from tallynode.edge.pins import add_pin, pins_of, read_pins
-from tallynode.errors import ConfigError
+from tallynode.errors import ConfigError, IoError
 from tallynode.protocol import device_id
 
 A, B, C = (device_id.write(bytes([i]) * 20) for i in range(3))
@@ -55,6 +56,18 @@ def test_mistakes_are_shown_at_their_place(tmp_path: Path, text: str, where: str
     with pytest.raises(ConfigError) as caught:
         read_pins(tmp_path)
     assert str(caught.value).startswith(f"{tmp_path}/pins.yaml{where}")
+
+
+@pytest.mark.privileged
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can take its own privileges away")
+def test_a_services_folder_is_an_error_without_sudo(tmp_path: Path) -> None:
+    """Who forgot sudo reads one line that names the file."""
+    os.seteuid(65534)
+    try:
+        with pytest.raises(IoError, match=r"pins\.yaml: cannot read: Permission denied"):
+            read_pins(tmp_path)
+    finally:
+        os.seteuid(0)
 
 
 def test_both_files_count_and_may_not_contradict_each_other(tmp_path: Path) -> None:
