@@ -57,6 +57,8 @@ class Socket(socket.socket):
     refusal = ""  # why the other side broke TLS off, in its words
     _meter: Meter | None = None
     _metered = 0
+    _loop: asyncio.AbstractEventLoop | None = None  # None: not adopted yet
+    ended: asyncio.Event
 
     def adopt(self) -> None:
         """Set up what is ours; `ssl` makes its sockets without calling a constructor."""
@@ -91,14 +93,16 @@ class Socket(socket.socket):
             self._meter.remove(self._metered)
         with contextlib.suppress(OSError):  # not connected any more
             self.shutdown(socket.SHUT_RDWR)
-        self._loop.call_soon_threadsafe(self.ended.set)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self.ended.set)
 
     def release(self) -> None:
         """Free the descriptor; in the loop's thread only."""
         if self.fileno() >= 0:
             self.close()
-            self._loop.remove_reader(self.fileno())
-            self._loop.remove_writer(self.fileno())
+            if self._loop is not None:
+                self._loop.remove_reader(self.fileno())
+                self._loop.remove_writer(self.fileno())
             super().close()
 
 
@@ -108,6 +112,9 @@ class TlsSocket(Socket, ssl.SSLSocket):
     aiomqtt greets in a thread while the loop may read already, and one TLS connection must not be
     in two threads at once: hence the lock, which nobody else ever waits for.
     """
+
+    # Where a connection was reset before it is adopted, `ssl` itself reads from it and closes it.
+    _lock = threading.Lock()
 
     def adopt(self) -> None:
         """Set up what is ours."""
@@ -157,14 +164,14 @@ class TlsSocket(Socket, ssl.SSLSocket):
 async def dial(endpoint: Endpoint, meter: Meter, tls: Tls | None) -> Socket:
     """A connected socket, greeted where there is TLS; every address of the host is tried."""
     where = f"{endpoint.host}:{endpoint.port}"
-    failure: OSError = ConnectionFailed("no address")
+    failure = "no address"
     try:
         async with asyncio.timeout(CONNECT_WITHIN_S):
             for family, address in await _resolve(endpoint):
                 try:
                     sock = await _connect(family, address, tls)
                 except OSError as error:
-                    failure = error
+                    failure = why(error)  # the error itself would hold what Python left open
                 else:
                     sock.measure(meter)
                     return sock
@@ -172,7 +179,7 @@ async def dial(endpoint: Endpoint, meter: Meter, tls: Tls | None) -> Socket:
         raise ConnectionFailed(f"{where}: no answer within {CONNECT_WITHIN_S:g} s") from None
     except socket.gaierror as error:
         raise ConnectionFailed(f"{where}: {error.strerror}") from None
-    raise ConnectionFailed(f"{where}: {why(failure)}")
+    raise ConnectionFailed(f"{where}: {failure}")
 
 
 def why(failure: OSError) -> str:
