@@ -156,8 +156,13 @@ class Discovery:
     ) -> None:
         if state_change is ServiceStateChange.Removed:
             return
-        info = AsyncServiceInfo(service_type, name)
-        if info.load_from_cache(zeroconf):
+        try:
+            info = AsyncServiceInfo(service_type, name)
+            cached = info.load_from_cache(zeroconf)
+        except Error as error:  # a name that is none; raised here, it would end all browsing
+            log.debug("discovery: malformed record", name=name, why=str(error) or repr(error))
+            return
+        if cached:
             self._report(info)
         elif name not in self._tasks and len(self._tasks) < LOOKUPS_MAX:
             task = asyncio.ensure_future(self._look_up(zeroconf, info))

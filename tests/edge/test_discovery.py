@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
-from zeroconf import IPVersion
+from zeroconf import DNSOutgoing, DNSPointer, IPVersion
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
+from zeroconf.const import _CLASS_IN, _FLAGS_AA, _FLAGS_QR_RESPONSE, _TYPE_PTR
 
 from tallynode.edge.discovery import ADDRESSES_MAX, HOSTS_MAX, SERVICE, AddressBook, Discovery
 from tallynode.errors import IoError
@@ -120,6 +121,22 @@ async def test_foreign_announcements_are_ignored(sightings: Sightings) -> None:
         await sightings.start("b", 1002)
         await sightings.until("a", ("b", "127.0.0.1", 1002))
         assert {peer for peer, _, _ in sightings.seen["a"]} == {"b"}
+    finally:
+        await stranger.async_close()
+
+
+@pytest.mark.parametrize("name", ["printer._http._tcp.local.", SERVICE, "x.y." + SERVICE])
+async def test_a_malformed_record_ends_nothing(sightings: Sightings, name: str) -> None:
+    """One pointer to a name that is none of our service leaves all later ones to be found."""
+    await sightings.start("a", 1001)
+    stranger = AsyncZeroconf(interfaces=["127.0.0.1"], ip_version=IPVersion.V4Only)
+    try:
+        await stranger.zeroconf.async_wait_for_start()
+        answer = DNSOutgoing(_FLAGS_QR_RESPONSE | _FLAGS_AA)
+        answer.add_answer_at_time(DNSPointer(SERVICE, _TYPE_PTR, _CLASS_IN, 120, name), 0)
+        stranger.zeroconf.async_send(answer)
+        await sightings.start("b", 1002)
+        await sightings.until("a", ("b", "127.0.0.1", 1002))
     finally:
         await stranger.async_close()
 
