@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -256,6 +257,7 @@ def _whose(arguments: argparse.Namespace) -> tuple[Mesh, str, Path]:
 
 
 def _daemon(arguments: argparse.Namespace) -> int:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # until there is what it reloads
     mesh, name, state = _whose(arguments)
     logs.configure(json_lines=arguments.json, verbose=arguments.verbose)
     from tallynode.edge.daemon import Folders

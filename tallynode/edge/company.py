@@ -58,9 +58,10 @@ class Company:
             return
         before = self._admission.pinned
         self._admission.set_pins(pins)
-        self._tell(before, self._admission.pinned)
         log.info("pins read again", pinned=sorted(self._admission.pinned))
-        self._changed()
+        if self._broker is not None:  # else all are told at the start
+            self._tell(before, self._admission.pinned)
+            self._changed()
 
     def shun(self, neighbour: str, for_s: float) -> None:
         """Part from a neighbour, and neither connect to it nor let it in for so long."""

@@ -58,6 +58,7 @@ def start(
             loop.add_signal_handler(signal.SIGINT, daemon.stop)
         if read_again is not None:
             loop.add_signal_handler(signal.SIGHUP, reload)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # blocked while it started
         if on_loop is not None:
             on_loop(loop, daemon.stop)
         return await daemon.run()

@@ -132,6 +132,19 @@ async def test_new_pins_reach_links_outbox_and_protocol(
     assert admission.who(devices["c"].certificate) == "c"
 
 
+async def test_pins_that_change_before_the_start_are_those_it_begins_with(
+    admission: Admission, devices: dict[str, Identity], noted: Noted, inbox: Inbox
+) -> None:
+    """A reload while the daemon starts is not lost, and nobody is told twice."""
+    company = Company(admission, "bc", noted, inbox)
+    company.set_pins({"d": devices["d"].id})
+    await company.start(noted, frozenset("bcd"))
+    assert await events(inbox) == [ev.Expelled(origin="b"), ev.Expelled(origin="c")]
+    assert await noted.allowed() == {"d"}
+    assert noted.silent()
+    await company.stop()
+
+
 async def test_a_shunned_neighbour_is_let_in_again_in_time(
     start: Start, admission: Admission, devices: dict[str, Identity], noted: Noted, inbox: Inbox
 ) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,21 @@ ENDLESS = 100_000  # rounds
 COUNT = 40  # rounds; enough that a peer dies and comes back before the others are done
 STEPS = 30  # of training a round; long enough for a test to see a round go by
 PATIENT_S = 30.0
+
+# Behind the words of a command: it tells itself to reload as it loads its data.
+RELOADED_EARLY = """
+import os, signal, sys
+from tallynode import assemble, cli
+
+load = assemble.parts
+
+def parts(*which, **how):
+    os.kill(os.getpid(), signal.SIGHUP)
+    return load(*which, **how)
+
+assemble.parts = parts
+cli.main(sys.argv[sys.argv.index("tallynode") + 1 :])
+"""
 
 
 def none_left(family: list[psutil.Process]) -> bool:
@@ -152,6 +168,14 @@ def test_a_daemon_stops_when_asked(lab: Any, home: Any) -> None:
         assert daemon.end() == 0
         assert none_left(family)
         assert at.outcome["exit"] == "stopped"
+
+
+def test_a_reload_during_the_start_is_done_behind_it(lab: Any) -> None:
+    """SIGHUP while the data are loaded neither ends the peer nor is lost."""
+    file = lab.file(peers=1, graph={"edges": []})
+    daemon = lab.daemon(file, "peer-1", within=(sys.executable, "-c", RELOADED_EARLY))
+    assert daemon.end() == 0
+    assert daemon.says("nothing to reload: peers are not pinned here")
 
 
 def test_a_disk_that_fails_does_not_stop_the_votes(lab: Any, home: Any) -> None:
