@@ -255,6 +255,8 @@ class _Link:
             stale = sorted(asked.difference(wanted))
             for batch in _batches(fresh):
                 answers = await client.subscribe([(topic, SubscribeOptions()) for topic in batch])
+                if len(answers) != len(batch):
+                    raise ConnectionFailed(f"{len(answers)} answers to {len(batch)} subscriptions")
                 refused = [t for t, a in zip(batch, answers, strict=True) if _is_failure(a)]
                 if refused:
                     log.warning("subscription refused", neighbour=self.neighbour, topics=refused)

@@ -193,6 +193,9 @@ GARBAGE = {
     "topic not UTF-8": b"\x30\x05\x00\x02\xff\xffx",
     "farewell": b"\xe0\x01\x8b",
     "zeros": bytes(50),
+    "more answers than subscriptions": b"\x90\x05\x00\x01\x00\x00\x00",
+    "fewer answers than subscriptions": b"\x90\x03\x00\x01\x00",
+    "an answer that there is not": b"\x90\x04\x00\x01\x00\x55",
 }
 
 
