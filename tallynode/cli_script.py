@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -12,6 +13,7 @@ from tallynode.errors import (
     EX_INTERRUPTED,
     EX_OK,
     EX_PIPE,
+    EX_SOFTWARE,
     IoError,
     TallynodeError,
 )
@@ -36,6 +38,9 @@ def exit_code(name: str, work: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         return EX_INTERRUPTED
+    except Exception:  # noqa: BLE001  the top: a bug of ours, shown whole to whoever mends it
+        traceback.print_exc()
+        return EX_SOFTWARE
 
 
 def run_script(main: Callable[[], int | None]) -> NoReturn:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tallynode.cli import run
+from tallynode.cli_script import exit_code
 from tallynode.edge.storage import SLOTS, CheckpointStore
-from tallynode.errors import EX_DATAERR, EX_PIPE, EX_USAGE
+from tallynode.errors import EX_DATAERR, EX_PIPE, EX_SOFTWARE, EX_USAGE
 
 ID = "TALLY-000G5-40R4C-0M30Z-E209T-185GF-R38EX-1W81A-24GKE"
 RING = Path(__file__).parents[1] / "topology" / "ring-8.yaml"
@@ -57,6 +58,12 @@ def test_an_option_that_does_not_fit_the_file_is_named(
     file.write_text(f"mesh: m\npeers: [{{name: a, id: {ID}}}, b]\n")
     assert run(["simulate", str(file), "--broker", "mqtt://127.0.0.1"]) == EX_USAGE
     assert "--broker: a shared broker cannot check peers" in capsys.readouterr().err
+
+
+def test_a_bug_of_ours_is_shown_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the exit code that says so, and the way to where it is."""
+    assert exit_code("tallynode", lambda: 1 // 0) == EX_SOFTWARE
+    assert "ZeroDivisionError" in capsys.readouterr().err
 
 
 def test_pair_without_a_file_asks_for_the_file_alone(capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,7 +29,7 @@ from tallynode.edge.signer import DeviceSigner
 from tallynode.edge.storage import CheckpointStore, FolderLock
 from tallynode.edge.trainer import Trainer
 from tallynode.edge.trust import admission_of, other_pins
-from tallynode.errors import DataError, IoError
+from tallynode.errors import DataError, IoError, TallynodeError
 from tallynode.methods.copies import learner_weights
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
@@ -98,6 +98,7 @@ class Daemon:
         Raises:
             IoError: the outbox's port is in use, or the state folder cannot be used.
             DataError: the stored state belongs to something else.
+            LocalError, ExceptionGroup: a bug of ours.
         """
         try:
             self._journal.open()
@@ -116,13 +117,12 @@ class Daemon:
             log.info("outbox open", host=host, port=port, broker=self._mesh.broker)
             await self._company.start(broker, self._parts.settings.voters)
             await self._around.start(host, port)
-            async with asyncio.TaskGroup() as group:
-                links = group.create_task(self._links.run())
-                try:
-                    ended = await self._drive(peer, broker, group)
-                finally:
-                    await self._close(broker)
-                    links.cancel()
+            try:
+                ended = await self._live(peer, broker)
+            except ExceptionGroup as group:
+                if (alone := _alone(group)) is None:
+                    raise
+                raise alone from None
             self._write_model(peer)
             self._journal.outcome(ended, peer.counters.fields(), self._wire(broker))
         return ended
@@ -144,6 +144,15 @@ class Daemon:
         self._around.reached(neighbour)
 
     # -- driving --------------------------------------------------------------------------------
+
+    async def _live(self, peer: Peer, broker: Broker) -> str:
+        async with asyncio.TaskGroup() as group:
+            links = group.create_task(self._links.run())
+            try:
+                return await self._drive(peer, broker, group)
+            finally:
+                await self._close(broker)
+                links.cancel()
 
     async def _drive(self, peer: Peer, broker: Broker, group: asyncio.TaskGroup) -> str:
         loop = asyncio.get_running_loop()
@@ -296,3 +305,11 @@ class Daemon:
             voters=fields["voters"],
             closed_by=fields["closed_by"],
         )
+
+
+def _alone(group: ExceptionGroup[Exception]) -> TallynodeError | None:
+    """The error that this group of tasks, however nested, ended with; None: another, or several."""
+    error: Exception = group
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error if isinstance(error, TallynodeError) else None

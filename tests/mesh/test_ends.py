@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tallynode.errors import EX_IOERR
+from tallynode.errors import EX_IOERR, EX_SOFTWARE
 
 pytestmark = pytest.mark.slow
 
@@ -20,7 +20,21 @@ COUNT = 40  # rounds; enough that a peer dies and comes back before the others a
 STEPS = 30  # of training a round; long enough for a test to see a round go by
 PATIENT_S = 30.0
 
-# Behind the words of a command: it tells itself to reload as it loads its data.
+# Behind the words of a command: its trainer breaks.
+BROKEN = """
+import sys
+from tallynode import cli
+from tallynode.edge.trainer import Trainer
+from tallynode.errors import LocalError
+
+async def train(self, job):
+    raise LocalError("a broken contract")
+
+Trainer.train = train
+cli.main(sys.argv[sys.argv.index("tallynode") + 1 :])
+"""
+
+# Likewise: it tells itself to reload as it loads its data.
 RELOADED_EARLY = """
 import os, signal, sys
 from tallynode import assemble, cli
@@ -176,6 +190,14 @@ def test_a_reload_during_the_start_is_done_behind_it(lab: Any) -> None:
     daemon = lab.daemon(file, "peer-1", within=(sys.executable, "-c", RELOADED_EARLY))
     assert daemon.end() == 0
     assert daemon.says("nothing to reload: peers are not pinned here")
+
+
+def test_a_broken_contract_inside_the_daemon_is_one_line(lab: Any) -> None:
+    """However many groups of tasks it comes through, its exit code is 70."""
+    file = lab.file(peers=1, graph={"edges": []})
+    daemon = lab.daemon(file, "peer-1", within=(sys.executable, "-c", BROKEN))
+    assert daemon.end() == EX_SOFTWARE
+    assert daemon.err.splitlines()[-1] == "tallynode: a broken contract"
 
 
 def test_a_disk_that_fails_does_not_stop_the_votes(lab: Any, home: Any) -> None:
