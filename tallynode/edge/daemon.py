@@ -115,6 +115,7 @@ class Daemon:
             broker = self._broker = self._make_broker()
             host, port = await broker.start()
             log.info("outbox open", host=host, port=port, broker=self._mesh.broker)
+            self._inbox.put(ev.Started())  # the clock of start_within runs from the first event on
             await self._company.start(broker, self._parts.settings.voters)
             await self._around.start(host, port)
             try:
@@ -156,7 +157,6 @@ class Daemon:
 
     async def _drive(self, peer: Peer, broker: Broker, group: asyncio.TaskGroup) -> str:
         loop = asyncio.get_running_loop()
-        self._inbox.put(ev.Started())
         ended = "finished"
         while not self._finished:
             event = await self._inbox.get()

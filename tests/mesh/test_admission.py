@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import sys
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,23 @@ pytestmark = pytest.mark.slow
 HAVE_TOOLS = shutil.which("mosquitto_sub") and shutil.which("mosquitto_pub")
 HAVE_MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin")
 GROWN_MAX_MIB = 16.0
+
+# Behind the words of a command: what the peer is told, and its phase after it.
+TELLS_EVENTS = """
+import sys
+from tallynode import cli
+from tallynode.protocol.peer import Peer
+
+step = Peer.step
+
+def told(self, event, now):
+    effects = step(self, event, now)
+    print(type(event).__name__, self.phase.name, flush=True)
+    return effects
+
+Peer.step = told
+cli.main(sys.argv[sys.argv.index("tallynode") + 1 :])
+"""
 
 
 def devices(lab: Any, names: str) -> dict[str, Identity]:
@@ -109,6 +127,23 @@ def test_pins_change_while_peers_run(lab: Any, home: Any, free_ports: list[int])
     for daemon in (a, *others):
         daemon.signal(signal.SIGTERM)
     assert [daemon.end() for daemon in (a, *others)] == [0, 0, 0]
+
+
+def test_whoever_lacks_a_pin_does_not_cost_the_others_their_time(
+    lab: Any, free_ports: list[int]
+) -> None:
+    """That c is not trusted is known at once, and b is waited for all the same."""
+    known = devices(lab, "abc")
+    file = lab.file(
+        peers=entries(free_ports, known, "ab"),
+        graph={"edges": [["a", "b"], ["b", "c"]]},
+        method={"hops": 2},
+    )
+    a = lab.daemon(file, "a", within=(sys.executable, "-c", TELLS_EVENTS))
+    a.until(lambda: a.says("not trusted"))
+    a.signal(signal.SIGTERM)
+    assert a.end() == 0
+    assert a.out.splitlines()[:2] == ["Started STARTING", "Expelled STARTING"]
 
 
 def test_off_loopback_nobody_starts_without_pins(lab: Any) -> None:
