@@ -206,10 +206,8 @@ class _Link:
     async def _live(self) -> None:
         """Serve at the first address that answers; ConnectionFailed where none does."""
         self._news.clear()
-        tried: set[Endpoint] = set()
         failures: list[str] = []
-        while (endpoint := self._next_address(tried)) is not None:
-            tried.add(endpoint)
+        for endpoint in self._candidates():
             was_connected = False
             identifier = f"{self.prefix}{self._links.me}"
             try:
@@ -239,9 +237,9 @@ class _Link:
         said("neighbour unreachable", neighbour=self.neighbour, why="; ".join(failures))
         raise ConnectionFailed("; ".join(failures))
 
-    def _next_address(self, tried: set[Endpoint]) -> Endpoint | None:
-        candidates = [*([self.worked] if self.worked else []), *self.addresses]
-        return next((endpoint for endpoint in candidates if endpoint not in tried), None)
+    def _candidates(self) -> list[Endpoint]:
+        """What to try in turn; what is told meanwhile must wait, or false ones keep the turn."""
+        return list(dict.fromkeys([*([self.worked] if self.worked else []), *self.addresses]))
 
     async def _keep_subscribed(self, client: aiomqtt.Client) -> None:
         """Bring the broker's idea of our subscriptions in line with ours, again and again."""

@@ -108,6 +108,37 @@ async def test_addresses_are_tried_in_turn(new_ear: Any, free_port: int) -> None
     await box.stop()
 
 
+async def test_ever_new_false_addresses_do_not_hide_the_one_that_worked(new_ear: Any) -> None:
+    """Whoever announces another one at each attempt cannot keep a link from its true broker."""
+    box = Outbox("127.0.0.1", 0)
+    address = await box.start()
+    knocks = 0
+    flooded = asyncio.Event()
+
+    async def hang_up_and_announce(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal knocks
+        writer.close()
+        knocks += 1
+        ear.links.set_address("n", f"127.9.{knocks >> 8}.{knocks & 255}", port)
+        if knocks > ADDRESSES_MAX:
+            flooded.set()
+
+    listening = await asyncio.start_server(hang_up_and_announce, "0.0.0.0", 0)
+    port = listening.sockets[0].getsockname()[1]
+    async with new_ear() as ear:
+        ear.links.set_address("n", *address)
+        assert await ear.next() == ("up", "n")
+        await box.stop()
+        assert await ear.next() == ("down", "n")
+        ear.links.set_address("n", "127.0.0.1", port)
+        await asyncio.wait_for(flooded.wait(), WAIT_S)
+        box = Outbox(*address)
+        await box.start()
+        assert await ear.next() == ("up", "n")
+    await box.stop()
+    listening.close()
+
+
 async def test_the_first_address_is_never_crowded_out() -> None:
     """Any number of false announcements leaves the address of the configuration in place."""
     links = Links("me", on_up=print, on_down=print, on_message=print)
