@@ -63,6 +63,11 @@ class Admission:
         """Names of the peers that have a pin."""
         return frozenset(self._pins)
 
+    @property
+    def pins(self) -> Mapping[str, str]:
+        """Device IDs by name."""
+        return self._pins
+
     def set_pins(self, pins: Mapping[str, str]) -> None:
         """Replace all pins; holds from the next handshake on."""
         self._pins = dict(pins)

@@ -56,12 +56,13 @@ class Company:
         if self._admission is None:
             log.warning("nothing to reload: peers are not pinned here")
             return
-        before = self._admission.pinned
+        before = self._admission.pins
         self._admission.set_pins(pins)
-        log.info("pins read again", pinned=sorted(self._admission.pinned))
+        log.info("pins read again", pinned=sorted(pins))
         if self._broker is not None:  # else all are told at the start
-            self._tell(before, self._admission.pinned)
-            self._changed()
+            replaced = frozenset(n for n in before.keys() & pins if before[n] != pins[n])
+            self._tell(frozenset(before), frozenset(pins) - replaced)
+            self._changed(replaced)
 
     def shun(self, neighbour: str, for_s: float) -> None:
         """Part from a neighbour, and neither connect to it nor let it in for so long."""
@@ -83,16 +84,19 @@ class Company:
         for name in sorted(now - before):
             self._inbox.put(ev.Trusted(origin=name))
 
-    def _changed(self) -> None:
-        """Let links and outbox follow, at once."""
-        task = asyncio.ensure_future(self._follow())
+    def _changed(self, replaced: frozenset[str] = frozenset()) -> None:
+        """Let links and outbox follow, at once; part from the old devices of names replaced."""
+        task = asyncio.ensure_future(self._follow(replaced))
         self._jobs.add(task)
         task.add_done_callback(self._jobs.discard)
 
-    async def _follow(self) -> None:
+    async def _follow(self, replaced: frozenset[str]) -> None:
         assert self._broker is not None
         shunned = frozenset(self._shunned)
         known = self._neighbours if self._admission is None else self._admission.pinned
+        if replaced and self._admission is not None:
+            await self._links.allow(known - shunned - replaced)
+            self._tell(frozenset(), replaced & self._admission.pinned)  # of now
         await self._links.allow(known - shunned)
         if self._admission is not None:
             self._admission.set_shunned(shunned)

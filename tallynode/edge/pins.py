@@ -8,6 +8,8 @@ guesses.
 
 from pathlib import Path
 
+import structlog
+
 from tallynode.config import Mesh
 from tallynode.config_yaml import Problem, dotted, read_document
 from tallynode.edge.storage import atomic_write, make_folder
@@ -19,9 +21,11 @@ _HEAD = (
     "# Devices that were paired with this one. To unpair: delete the line, then reload the peer.\n"
 )
 
+log = structlog.get_logger(__name__)
+
 
 def pins_of(mesh: Mesh, state: Path) -> dict[str, str]:
-    """Device IDs by peer name, from both files.
+    """Device IDs by peer name, from both files; a name that has left the topology has none.
 
     Raises:
         ConfigError: pins.yaml is wrong, or a name has two IDs.
@@ -29,7 +33,10 @@ def pins_of(mesh: Mesh, state: Path) -> dict[str, str]:
     """
     paired = read_pins(state)
     pinned = {peer.name: peer.id for peer in mesh.peers if peer.id}
-    for name, device in paired.items():
+    if gone := sorted(paired.keys() - set(mesh.names)):
+        log.warning("pinned, but no peer of this mesh", names=gone, file=str(state / FILE))
+    for name in paired.keys() & set(mesh.names):
+        device = paired[name]
         if pinned.setdefault(name, device) != device:
             raise ConfigError(
                 f"{name} is pinned twice: as {pinned[name]} in the topology and as {device} in "

@@ -132,6 +132,21 @@ async def test_new_pins_reach_links_outbox_and_protocol(
     assert admission.who(devices["c"].certificate) == "c"
 
 
+async def test_a_replaced_device_loses_its_link_and_its_votes(
+    start: Start, admission: Admission, devices: dict[str, Identity], noted: Noted, inbox: Inbox
+) -> None:
+    """Another ID for a name: the old device is parted from before the new one has a say."""
+    company = await start(admission)
+    assert await noted.allowed() == {"b", "c"}
+    await events(inbox)
+    company.set_pins({"b": devices["d"].id, "c": devices["c"].id})
+    assert await events(inbox) == [ev.Expelled(origin="b")]
+    assert await noted.allowed() == {"c"}
+    assert await noted.allowed() == {"b", "c"}
+    assert await events(inbox) == [ev.Trusted(origin="b")]
+    assert noted.silent()
+
+
 async def test_pins_that_change_before_the_start_are_those_it_begins_with(
     admission: Admission, devices: dict[str, Identity], noted: Noted, inbox: Inbox
 ) -> None:

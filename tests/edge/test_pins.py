@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from tallynode.config import Mesh
 from tallynode.edge.pins import add_pin, pins_of, read_pins
@@ -56,6 +57,14 @@ def test_mistakes_are_shown_at_their_place(tmp_path: Path, text: str, where: str
     with pytest.raises(ConfigError) as caught:
         read_pins(tmp_path)
     assert str(caught.value).startswith(f"{tmp_path}/pins.yaml{where}")
+
+
+def test_who_has_left_the_topology_is_pinned_no_more(tmp_path: Path) -> None:
+    """A line that was left behind in pins.yaml lets nobody in, and is named."""
+    add_pin(tmp_path, "b", B)
+    with capture_logs() as logs:
+        assert pins_of(mesh(a=A), tmp_path) == {"a": A}
+    assert [(line["log_level"], line["names"]) for line in logs] == [("warning", ["b"])]
 
 
 @pytest.mark.privileged
