@@ -14,7 +14,7 @@ from tallynode.edge.admission import keep_certificate
 from tallynode.edge.client import end_tasks
 from tallynode.edge.identity import give_to_owner, load_or_make
 from tallynode.edge.pairing import Candidate, Pairing
-from tallynode.edge.pins import FILE, add_pin, pins_of
+from tallynode.edge.pins import FILE, add_pin, pins_of, read_pins
 from tallynode.edge.storage import FolderLock
 from tallynode.errors import ConfigError, IoError, UsageError
 
@@ -24,6 +24,14 @@ _QUESTION = """\
 {name} shows itself as
     {id}
 Is that what the screen of {name} says? [y/N] """
+
+_STRANGER = """\
+{name} shows itself as
+    {id}
+but is pinned as
+    {pin}
+If the screen of {name} says the first, it is another device now: delete its pin in
+{where} and run pair again."""
 
 
 def pair(mesh: Mesh, name: str, state: Path) -> int:
@@ -49,7 +57,7 @@ def pair(mesh: Mesh, name: str, state: Path) -> int:
     realm = mesh.realm
     if realm is None:
         raise ConfigError("discovery is off in this mesh: write the IDs into the topology instead")
-    pinned = pins_of(mesh, state)
+    pinned, paired_before = pins_of(mesh, state), read_pins(state)
     others = set(mesh.names) - {name}
     wanted = others - set(pinned) or others
     identity = load_or_make(state)
@@ -64,12 +72,19 @@ def pair(mesh: Mesh, name: str, state: Path) -> int:
         paired.append(candidate.name)
         print(f"{candidate.name} is paired", flush=True)
 
+    def tell(stranger: Candidate) -> None:
+        where = str(state / FILE) if stranger.name in paired_before else "the topology"
+        pin = pinned[stranger.name]
+        print(
+            _STRANGER.format(name=stranger.name, id=stranger.id, pin=pin, where=where), flush=True
+        )
+
     print(f"This is {name}:\n    {identity.id}")
     if others <= set(pinned):
         print(f"All others are pinned here; this waits for those that have not pinned {name}.")
     print(f"Run `tallynode pair` on {', '.join(sorted(wanted))} as well, within ten minutes.")
     print("Ctrl-C ends it; what is paired by then stays paired.", flush=True)
-    pairing = Pairing(identity, _ask, write, wanted, pinned)
+    pairing = Pairing(identity, _ask, write, tell, wanted, pinned)
     if not asyncio.run(_within_window(pairing.run(name, realm, mesh.listen))):
         print("\nThe ten minutes are over.")
     if paired:

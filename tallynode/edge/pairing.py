@@ -11,7 +11,7 @@ certificate vouches for. A device that has nobody left to pair stays until the o
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import InitVar, dataclass, field
+from dataclasses import dataclass, field
 from typing import cast
 
 import structlog
@@ -41,7 +41,7 @@ class Candidate:
 
 
 Ask = Callable[[Candidate], Awaitable[bool]]
-OnPaired = Callable[[Candidate], None]
+OnCandidate = Callable[[Candidate], None]
 
 
 @dataclass(slots=True)
@@ -52,24 +52,27 @@ class Pairing:
         identity: this device's.
         ask: shows a candidate to the person; True is a yes.
         on_paired: called once for each device that both sides have said yes to.
-        wanted: names of the peers that are to be paired; others are not looked at.
+        on_stranger: called once for each device that shows itself under a name pinned otherwise.
+        wanted: names of the peers that are to be paired.
         pinned: device IDs by name to which the answer is yes already.
     """
 
     identity: Identity
     ask: Ask
-    on_paired: OnPaired
+    on_paired: OnCandidate
+    on_stranger: OnCandidate
     wanted: set[str]
-    pinned: InitVar[Mapping[str, str]]
+    pinned: Mapping[str, str]
     _addresses: dict[str, tuple[str, int]] = field(default_factory=dict)
     _accepted: dict[str, str] = field(default_factory=dict)  # name: device ID
-    _rejected: dict[str, set[str]] = field(default_factory=dict)  # name: device IDs
+    _shown: dict[str, set[str]] = field(default_factory=dict)  # name: device IDs
+    _news: set[str] = field(default_factory=set)  # pinned and not wanted, found since looked at
     _paired: list[str] = field(default_factory=list)  # device IDs
     _unaware: set[str] = field(default_factory=set)  # paired, but may not know it yet
 
-    def __post_init__(self, pinned: Mapping[str, str]) -> None:
-        self._accepted.update(pinned)
-        self._paired.extend(pinned.values())
+    def __post_init__(self) -> None:
+        self._accepted.update(self.pinned)
+        self._paired.extend(self.pinned.values())
 
     async def run(self, name: str, realm: str, host: str) -> None:
         """Pair until everybody who is wanted is paired; cancel it to end earlier.
@@ -85,7 +88,8 @@ class Pairing:
         await discovery.start()
         try:
             while self.wanted or self._unaware:
-                for other in sorted((self.wanted | self._unaware) & set(self._addresses)):
+                looked_at = self.wanted | self._unaware | self._news
+                for other in sorted(looked_at & set(self._addresses)):
                     await self._look(other)
                 await asyncio.sleep(POLL_S)
         finally:
@@ -95,8 +99,12 @@ class Pairing:
     def _found(self, name: str, host: str, port: int) -> None:
         if name in self.wanted:
             self._addresses[name] = (host, port)
+        elif name in self.pinned:
+            self._addresses[name] = (host, port)
+            self._news.add(name)
 
     async def _look(self, name: str) -> None:
+        self._news.discard(name)
         try:
             async with asyncio.timeout(LOOK_WITHIN_S):
                 candidate = await self._visit(name)
@@ -104,10 +112,13 @@ class Pairing:
             log.debug("cannot be looked at", name=name, why=str(error))
             self._unaware.discard(name)  # it has ended, and had no reason to before it knew
             return
-        if name in self._unaware:
+        if self.pinned.get(name, candidate.id) != candidate.id:
+            if self._is_new(candidate):
+                self.on_stranger(candidate)
+        elif name in self._unaware:
             if candidate.knows:
                 self._unaware.discard(name)
-        elif await self._accepts(candidate) and candidate.says_yes:
+        elif name in self.wanted and await self._accepts(candidate) and candidate.says_yes:
             self.wanted.discard(name)
             self._unaware.add(name)
             self._paired.append(candidate.id)
@@ -117,13 +128,17 @@ class Pairing:
         """Whether our person says yes, or has done so before."""
         if candidate.name in self._accepted:
             return self._accepted[candidate.name] == candidate.id
-        rejected = self._rejected.setdefault(candidate.name, set())
-        if candidate.id in rejected or len(rejected) >= QUESTIONS_MAX:
-            return False
-        if not await self.ask(candidate):
-            rejected.add(candidate.id)
+        if not self._is_new(candidate) or not await self.ask(candidate):
             return False
         self._accepted[candidate.name] = candidate.id
+        return True
+
+    def _is_new(self, candidate: Candidate) -> bool:
+        """Whether our person has seen neither this device nor too many others of its name."""
+        shown = self._shown.setdefault(candidate.name, set())
+        if candidate.id in shown or len(shown) >= QUESTIONS_MAX:
+            return False
+        shown.add(candidate.id)
         return True
 
     async def _visit(self, name: str) -> Candidate:

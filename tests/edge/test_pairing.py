@@ -35,11 +35,19 @@ async def device_that_says(line: bytes, pem: Path) -> AsyncIterator[int]:
 class Person:
     """Sits in front of a device, and answers what it asks."""
 
-    def __init__(self, identity: Identity, *, yes: bool) -> None:
+    def __init__(self, identity: Identity, *, yes: bool, pin: str = "", wanted: str = "b") -> None:
         self.asked: list[Candidate] = []
         self.paired: list[Candidate] = []
+        self.told: list[str] = []  # IDs of strangers
         self._yes = yes
-        self.pairing = Pairing(identity, self._answer, self.paired.append, {"b"}, {})
+        self.pairing = Pairing(
+            identity,
+            self._answer,
+            self.paired.append,
+            lambda stranger: self.told.append(stranger.id),
+            {wanted},
+            {"b": pin} if pin else {},
+        )
 
     async def _answer(self, candidate: Candidate) -> bool:
         self.asked.append(candidate)
@@ -94,6 +102,19 @@ async def test_another_key_under_the_accepted_name_is_not_paired(
         await person.looks_at(port)
     assert [candidate.id for candidate in person.asked] == [true.id]
     assert person.paired == []
+
+
+@pytest.mark.parametrize("wanted", ["b", "c"])
+async def test_a_replaced_device_is_told_once(own: Identity, tmp_path: Path, wanted: str) -> None:
+    """A pinned name with another ID is named, also while others are paired, and not paired."""
+    old, new = (load_or_make(tmp_path / name) for name in ("old", "new"))
+    person = Person(own, yes=True, pin=old.id, wanted=wanted)
+    for device in (new, new, old):
+        async with device_that_says(f"{own.id};\n".encode(), device.pem) as port:
+            await person.looks_at(port)
+    assert person.told == [new.id]
+    assert person.asked == []
+    assert [each.id for each in person.paired] == ([old.id] if wanted == "b" else [])
 
 
 async def test_a_person_is_not_asked_for_ever(own: Identity, tmp_path: Path) -> None:

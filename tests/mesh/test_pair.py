@@ -196,6 +196,20 @@ def test_a_newcomer_pairs_with_a_running_peer(
     assert (running.end(), newcomer.end()) == (0, 0)
 
 
+def test_a_replaced_device_is_said_where_it_is_pinned(
+    lab: Any, terminal: Callable[..., Terminal], tmp_path: Path
+) -> None:
+    """Its old pin is not paired over; the person reads what to delete, also while c is awaited."""
+    file = lab.file(peers=["a", "b", "c"])
+    old = load_or_make(tmp_path / "the b that broke").id
+    add_pin(tmp_path / "a" / "state", "b", old)
+    a, b = (pair(terminal, file, tmp_path, name) for name in "ab")
+    own = b.expect(rf"This is b:\s+({ID})")[1]
+    told = a.expect(rf"b shows itself as\s+({ID})\s+but is pinned as\s+({ID})\s[^.]*in\s+(\S+) and")
+    assert (told[1], told[2]) == (own, old)
+    assert told[3] == str(tmp_path / "a" / "state" / "pins.yaml")
+
+
 def test_pair_says_why_it_cannot(lab: Any, terminal: Callable[..., Terminal]) -> None:
     """Without a terminal, and without discovery."""
     command = lab.start("pair", "--peers-config", lab.file(), "--peer", "peer-1")
