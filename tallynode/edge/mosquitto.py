@@ -211,7 +211,8 @@ class MosquittoBroker:
                 log.warning("mosquitto died and is started again", code=code, said=self._said)
             self._renewing = False
             window = wait_random_exponential(multiplier=BACKOFF_S[0], max=BACKOFF_S[1])
-            retrying = AsyncRetrying(wait=window, retry=retry_if_exception_type(IoError))
+            passing = (IoError, OSError)  # OSError: no memory or no process left for a fork
+            retrying = AsyncRetrying(wait=window, retry=retry_if_exception_type(passing))
             await retrying(self._launch, binary)
             if self._renewing:  # they changed while it was being started with those of before
                 await self._end_for_others()

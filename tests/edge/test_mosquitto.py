@@ -1,6 +1,7 @@
 """The supervised mosquitto: the real program, started, killed and outlived."""
 
 import asyncio
+import errno
 import os
 import select
 import shutil
@@ -114,6 +115,28 @@ async def test_it_is_started_again_and_knows_what_it_knew(
         kept = {await ear.next(), await ear.next()}
         assert kept == {("n", "b", b"kept"), ("n", "d", b"meanwhile")}
         assert broker.pid != before
+
+
+async def test_a_fork_that_fails_is_tried_again(
+    broker: MosquittoBroker, new_ear: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device that is short of memory or processes for a moment gets its broker back."""
+    fork, refusals = asyncio.create_subprocess_exec, [errno.EAGAIN, errno.ENOMEM]
+
+    async def refused(*words: Any, **how: Any) -> asyncio.subprocess.Process:
+        if refusals:
+            raise OSError(refusals.pop(), "no fork")
+        return await fork(*words, **how)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", refused)
+    async with new_ear() as ear:
+        ear.links.set_address("n", "127.0.0.1", broker._port)
+        assert await ear.next() == ("up", "n")
+        assert broker.pid is not None
+        os.kill(broker.pid, signal.SIGKILL)
+        assert await ear.next() == ("down", "n")
+        assert await ear.next() == ("up", "n")
+    assert refusals == []
 
 
 async def test_it_runs_without_privileges(broker: MosquittoBroker) -> None:
