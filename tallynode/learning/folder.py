@@ -26,7 +26,7 @@ from tallynode.learning.samples import PeerData, Samples, to_images
 from tallynode.learning.settings import DataSettings
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
-GREY_MODES = ("1", "L", "LA", "I;16")
+GREY_MODES = ("1", "L", "LA")
 HELD_OUT = 10  # one private image in so many measures, where there is no test folder
 VALUES_MAX = 1 << 30  # values of one part, 4 GiB of float32; bounds what a wrong size would ask for
 
@@ -174,6 +174,17 @@ def _open(path: Path) -> Image.Image:
         raise DataError(f"{path}: not an image") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: cannot be decoded: {error}") from error
+    return _eight_bits(image, path)
+
+
+def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
+    """The same image at 8 bits a value: Pillow itself would turn all above 255 white."""
+    # Mode I has 32 bits and no agreed white, but an older Pillow reads a PNG of 16 bits as it.
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        why = "has 32 bits a pixel, and nothing says which value is white: make it 8 or 16 bits"
+        raise DataError(f"{path}: {why}")
     return image
 
 

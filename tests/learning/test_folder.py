@@ -77,6 +77,21 @@ def test_colour_probes_make_colour_data_and_the_settings_set_the_size(root: Path
     assert float(data.probes[0, 1].max()) == 0
 
 
+@pytest.mark.parametrize("first", ["L", "RGB", "I;16"])
+def test_grey_of_16_bits_keeps_its_shades(root: Path, first: str) -> None:
+    """Whatever the first probe is, a shade is its upper eight bits."""
+    shades = np.array([[0, 255, 256, 0x7FFF, 0xFF00, 0xFFFF]] * 4, dtype=np.uint16)
+    Image.fromarray(shades).save(root / "private" / "cat" / "16.png")
+    if first == "I;16":
+        Image.fromarray(shades + 1).save(root / "probes" / "0.png")
+    elif first == "RGB":
+        _image(root / "probes" / "0.png", 200, mode="RGB")
+    data = _load(root)
+    assert data.probes.shape[1] == (3 if first == "RGB" else 1)
+    rows = {tuple((x[0, 0] * 255).round().int().tolist()) for x in (*data.private.x, *data.test.x)}
+    assert (0, 0, 1, 127, 255, 255) in rows
+
+
 def test_a_copy_within_a_class_is_left_out_and_told(root: Path) -> None:
     """The same file twice would leak from private into the held-out tenth."""
     _image(root / "private" / "cat" / "copy.png", 1)
@@ -119,6 +134,10 @@ def _one_class(root: Path) -> None:
                 (root / "probes/2.png").read_bytes()[:50]
             ),
             "1.png: cannot be decoded",
+        ),
+        (
+            lambda root: Image.new("F", (6, 4), 0.5).save(root / "probes/1.png", "TIFF"),
+            "1.png: has 32 bits a pixel",
         ),
         (lambda root: (root / "probes/9.png").mkdir(), "9.png: cannot be read: Is a directory"),
     ],
