@@ -64,6 +64,9 @@ class Watch:
 
     Args:
         settings: the source; any but a folder never changes.
+
+    Raises:
+        DataError: the folder cannot be read.
     """
 
     def __init__(self, settings: DataSettings) -> None:
@@ -79,10 +82,7 @@ class Watch:
         """
         if not self._is_folder:
             return None
-        try:
-            now = folder.fingerprint(self._settings)
-        except OSError as error:
-            raise DataError(f"{self._settings.source}: {error.strerror}") from error
+        now = folder.fingerprint(self._settings)
         if now == self._seen:
             return None
         self._seen = now

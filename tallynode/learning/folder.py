@@ -12,7 +12,8 @@ three parts, or under two classes, is refused: the parts must be disjoint.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +53,38 @@ def load(settings: DataSettings, progress: Callable[[str], None]) -> PeerData:
     Raises:
         DataError: names the file or folder that is missing, unreadable or in two parts.
     """
-    root = Path(settings.source.removeprefix("folder:")).expanduser()
+    root = _root(settings)
+    with _readable(root):
+        return _load(root, settings, progress)
+
+
+def fingerprint(settings: DataSettings) -> bytes:
+    """What changes when images are added to private/, removed or replaced there.
+
+    Raises:
+        DataError: names the folder that cannot be read.
+    """
+    private = _root(settings) / "private"
+    with _readable(private):
+        folders = _folders(private) if private.is_dir() else []
+        stats = [(str(path), *_seen(path)) for folder in folders for path in _images(folder)]
+    return hashlib.blake2b(repr(stats).encode(), digest_size=16).digest()
+
+
+def _root(settings: DataSettings) -> Path:
+    return Path(settings.source.removeprefix("folder:")).expanduser()
+
+
+@contextmanager
+def _readable(root: Path) -> Iterator[None]:
+    """Turn what the operating system refuses below `root` into a line that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{error.filename or root}: cannot be read: {error.strerror}") from error
+
+
+def _load(root: Path, settings: DataSettings, progress: Callable[[str], None]) -> PeerData:
     for needed in (root, root / "private", root / "probes"):
         if not needed.is_dir():
             raise DataError(f"{needed}: no such folder; {root} needs private/<class>/ and probes/")
@@ -79,7 +111,7 @@ def load(settings: DataSettings, progress: Callable[[str], None]) -> PeerData:
 def _classes(root: Path) -> tuple[str, ...]:
     """Return the class names of classes.txt, else the sorted folders under private/."""
     listed = root / "classes.txt"
-    found = sorted(path.name for path in (root / "private").iterdir() if path.is_dir())
+    found = [path.name for path in _folders(root / "private")]
     if not listed.is_file():
         if len(found) < 2:
             raise DataError(f"{root / 'private'}: {len(found)} class folders, two are needed")
@@ -94,6 +126,11 @@ def _classes(root: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _folders(folder: Path) -> list[Path]:
+    """Return the class folders in `folder`, by name."""
+    return sorted(path for path in folder.iterdir() if path.is_dir())
+
+
 def _images(folder: Path) -> list[Path]:
     """Return the images directly in `folder`, by name."""
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
@@ -105,7 +142,7 @@ def _labelled(
     """List `folder`/<class>/ images; `seen` holds the digests of all parts and grows."""
     paths: list[Path] = []
     labels: list[int] = []
-    for sub in sorted(path for path in folder.iterdir() if path.is_dir()):
+    for sub in _folders(folder):
         if sub.name not in classes:
             raise DataError(f"{sub}: class {sub.name!r} is not in the list {', '.join(classes)}")
         for path in _images(sub):
@@ -151,12 +188,13 @@ def _held_out(private: _Labelled, seed: int, root: Path) -> tuple[_Labelled, _La
     return rest, test
 
 
-def fingerprint(settings: DataSettings) -> bytes:
-    """What changes when images are added to private/, removed or replaced there."""
-    root = Path(settings.source.removeprefix("folder:")).expanduser() / "private"
-    files = sorted(root.glob("*/*"))
-    stats = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files]
-    return hashlib.blake2b(repr(stats).encode(), digest_size=16).digest()
+def _seen(path: Path) -> tuple[int, int]:
+    """Return the time and size of an image, of the link itself where it leads nowhere."""
+    try:
+        stat = path.stat()
+    except OSError:
+        stat = path.lstat()
+    return stat.st_mtime_ns, stat.st_size
 
 
 def _digest(path: Path) -> bytes:

@@ -1,6 +1,8 @@
 """A peer's own images in folders: what loads, and what is refused with its path."""
 
-from collections.abc import Callable
+import errno
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -180,3 +182,38 @@ def test_a_changed_folder_that_cannot_be_used_says_so(root: Path) -> None:
     _image(root / "private" / "bird" / "1.png", 77)
     with pytest.raises(DataError, match="bird"):
         watch.renewed()
+
+
+@pytest.mark.parametrize("locked", ["private", "private/cat", "probes"])
+def test_a_folder_that_cannot_be_read_is_named(
+    root: Path, locked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user's folder is one line, at the start and while a peer runs."""
+    watch, listed = Watch(DataSettings(source=f"folder:{root}")), Path.iterdir
+
+    def iterdir(self: Path) -> Iterator[Path]:
+        if self == root / locked:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+        return listed(self)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    message = f"{root / locked}: cannot be read: Permission denied"
+    with pytest.raises(DataError, match=message):
+        _load(root)
+    if locked != "probes":
+        with pytest.raises(DataError, match=message):
+            Watch(DataSettings(source=f"folder:{root}"))
+        with pytest.raises(DataError, match=message):
+            watch.renewed()
+
+
+def test_a_link_that_leads_nowhere_stops_no_watch(root: Path) -> None:
+    """A share that is away leaves links without files; what is no image is not looked at."""
+    settings = DataSettings(source=f"folder:{root}")
+    watch = Watch(settings)
+    (root / "private" / "cat" / "notes.txt").symlink_to(root / "gone")
+    assert watch.renewed() is None
+    (root / "private" / "cat" / "gone.png").symlink_to(root / "gone")
+    with pytest.raises(DataError, match=r"cat/gone.png: cannot be read: No such file"):
+        watch.renewed()
+    Watch(settings)
