@@ -83,7 +83,7 @@ def parts(
         name: which peer of it.
         layout: the mesh's graph, where it is known already.
         threads: how many torch may use.
-        progress: told of long waits for data.
+        progress: told of long waits for data, and of images that are left out.
         secret: hides the noise over private votes; None: drawn here, as it must be off simulation.
 
     Raises:
@@ -97,7 +97,7 @@ def parts(
     if mesh.method.select != "random" and not layout.common:
         raise ConfigError(f"method.select: {mesh.method.select} {NOT_COMMON}")
     source = mesh.data_settings(mesh.names.index(name))
-    watch = Watch(source)
+    watch = Watch(source, progress)
     data = load_peer_data(source, progress)
     voted = _voted(mesh, data)
     method = method_of(mesh, peer, data, secret or secrets.token_bytes(SECRET_BYTES))

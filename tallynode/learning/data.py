@@ -64,13 +64,15 @@ class Watch:
 
     Args:
         settings: the source; any but a folder never changes.
+        progress: told of images that are left out.
 
     Raises:
         DataError: the folder cannot be read.
     """
 
-    def __init__(self, settings: DataSettings) -> None:
+    def __init__(self, settings: DataSettings, progress: Progress = _silent) -> None:
         self._settings = settings
+        self._progress = progress
         self._is_folder = settings.source.startswith("folder:")
         self._seen = folder.fingerprint(settings) if self._is_folder else b""
 
@@ -86,7 +88,7 @@ class Watch:
         if now == self._seen:
             return None
         self._seen = now
-        return load_peer_data(self._settings)
+        return load_peer_data(self._settings, self._progress)
 
 
 def prefetch(settings: DataSettings, progress: Progress = _silent) -> None:

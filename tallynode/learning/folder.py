@@ -8,11 +8,13 @@
 
 All images take the size that the settings state, else that of the first probe, and are grey or
 coloured as the first probe is. Probes are ordered by file name. An image that lies in two of the
-three parts, or under two classes, is refused: the parts must be disjoint.
+three parts, or under two classes, is refused: the parts must be disjoint. A private image that
+cannot be decoded is left out; a probe or a test image is not, since others have the same.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+import io
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,7 @@ from tallynode.learning.samples import PeerData, Samples, to_images
 from tallynode.learning.settings import DataSettings
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
+LEFT_BY_TOOLS = (".", "@", "__MACOSX")  # how names begin: thumbnails, notebooks' copies, archives
 GREY_MODES = ("1", "L", "LA")
 HELD_OUT = 10  # one private image in so many measures, where there is no test folder
 VALUES_MAX = 1 << 30  # values of one part, 4 GiB of float32; bounds what a wrong size would ask for
@@ -40,11 +43,17 @@ class _Format:
     height: int
     mode: str  # L | RGB
 
+    @property
+    def channels(self) -> int:
+        return 1 if self.mode == "L" else 3
+
 
 @dataclass(frozen=True, slots=True)
-class _Labelled:
-    paths: list[Path]
-    labels: list[int]
+class _Picture:
+    path: Path
+    digest: bytes  # of the file
+    pixels: np.ndarray  # (height, width, channels) uint8
+    label: int = -1  # of a class, where it has one
 
 
 def load(settings: DataSettings, progress: Callable[[str], None]) -> PeerData:
@@ -92,19 +101,24 @@ def _load(root: Path, settings: DataSettings, progress: Callable[[str], None]) -
     probes = _images(root / "probes")
     if not probes:
         raise DataError(f"{root / 'probes'}: no PNG or JPEG images")
-    seen = {_digest(path): path for path in probes}
-    private = _labelled(root / "private", classes, seen, progress)
-    if (root / "test").is_dir():
-        test = _labelled(root / "test", classes, seen, progress)
-    else:
-        private, test = _held_out(private, settings.partition_seed, root)
-    progress(f"reading {len(private.paths) + len(test.paths) + len(probes)} images from {root}")
+    private = _labelled(root / "private", classes)
+    test = _labelled(root / "test", classes) if (root / "test").is_dir() else {}
+    progress(f"reading {len(private) + len(test) + len(probes)} images from {root}")
     shape = _format(probes[0], settings.image_size)
+    for paths in (probes, list(private), list(test)):
+        _check_fits(paths, shape)
+    shown = [_picture(path, shape) for path in probes]
+    seen = {picture.digest: picture.path for picture in shown}
+    own = _apart(_whole(private, shape, progress), seen, progress)
+    if not own:
+        raise DataError(f"{root / 'private'}: none of its {len(private)} images can be decoded")
+    if test:
+        measuring = [_picture(path, shape, label) for path, label in test.items()]
+        measuring = _apart(measuring, seen, progress)
+    else:
+        own, measuring = _held_out(own, settings.partition_seed, root)
     return PeerData(
-        classes=classes,
-        private=Samples(_pixels(private.paths, shape), torch.tensor(private.labels)),
-        probes=_pixels(probes, shape),
-        test=Samples(_pixels(test.paths, shape), torch.tensor(test.labels)),
+        classes=classes, private=_samples(own), probes=_tensor(shown), test=_samples(measuring)
     )
 
 
@@ -123,69 +137,94 @@ def _classes(root: Path) -> tuple[str, ...]:
     names = [line for line in lines if line]
     if len(names) < 2 or len(set(names)) != len(names):
         raise DataError(f"{listed}: needs two or more class names, each once")
+    if any(name.startswith(LEFT_BY_TOOLS) for name in names):
+        raise DataError(
+            f"{listed}: folders that begin with {' or '.join(LEFT_BY_TOOLS)} are no class"
+        )
     return tuple(names)
 
 
 def _folders(folder: Path) -> list[Path]:
     """Return the class folders in `folder`, by name."""
-    return sorted(path for path in folder.iterdir() if path.is_dir())
+    return [path for path in _entries(folder) if path.is_dir()]
 
 
 def _images(folder: Path) -> list[Path]:
     """Return the images directly in `folder`, by name."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    return [path for path in _entries(folder) if path.suffix.lower() in SUFFIXES]
 
 
-def _labelled(
-    folder: Path, classes: tuple[str, ...], seen: dict[bytes, Path], progress: Callable[[str], None]
-) -> _Labelled:
-    """List `folder`/<class>/ images; `seen` holds the digests of all parts and grows."""
-    paths: list[Path] = []
-    labels: list[int] = []
+def _entries(folder: Path) -> list[Path]:
+    """Return what a person has put into `folder`, by name."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(LEFT_BY_TOOLS))
+
+
+def _labelled(folder: Path, classes: tuple[str, ...]) -> dict[Path, int]:
+    """Return the images in `folder`/<class>/ with the labels of their classes."""
+    labels: dict[Path, int] = {}
     for sub in _folders(folder):
         if sub.name not in classes:
             raise DataError(f"{sub}: class {sub.name!r} is not in the list {', '.join(classes)}")
-        for path in _images(sub):
-            earlier = seen.setdefault(_digest(path), path)
-            if earlier is path:
-                paths.append(path)
-                labels.append(classes.index(sub.name))
-            elif earlier.parent == sub:
-                progress(f"{path}: the same image as {earlier.name}, left out")
-            else:
-                raise DataError(f"{path}: the same image as {earlier}; parts must be disjoint")
-    if not paths:
+        labels.update(dict.fromkeys(_images(sub), classes.index(sub.name)))
+    if not labels:
         raise DataError(f"{folder}: no PNG or JPEG images in class folders")
-    return _Labelled(paths, labels)
+    return labels
 
 
-def _held_out(private: _Labelled, seed: int, root: Path) -> tuple[_Labelled, _Labelled]:
+def _whole(
+    labels: dict[Path, int], shape: _Format, progress: Callable[[str], None]
+) -> Iterator[_Picture]:
+    """Decode images, and leave out and tell what a camera or a disk has spoilt."""
+    for path, label in labels.items():
+        try:
+            picture = _picture(path, shape, label)
+        except DataError as error:
+            progress(f"{error}, left out")
+        else:
+            yield picture
+
+
+def _apart(
+    pictures: Iterable[_Picture], seen: dict[bytes, Path], progress: Callable[[str], None]
+) -> list[_Picture]:
+    """Leave copies out; `seen` holds the digests of all parts and grows."""
+    kept = []
+    for picture in pictures:
+        path = picture.path
+        earlier = seen.setdefault(picture.digest, path)
+        if earlier is path:
+            kept.append(picture)
+        elif earlier.parent == path.parent:
+            progress(f"{path}: the same image as {earlier.name}, left out")
+        else:
+            raise DataError(f"{path}: the same image as {earlier}; parts must be disjoint")
+    return kept
+
+
+def _held_out(
+    private: list[_Picture], seed: int, root: Path
+) -> tuple[list[_Picture], list[_Picture]]:
     """Split a seeded tenth, at least one image, off as test.
 
     An image's own digest decides, so that one that was trained on never becomes a test image when
     more are added later.
     """
-    count = len(private.paths)
-    if count < 2:
+    if len(private) < 2:
         raise DataError(f"{root / 'private'}: one image leaves none to test; add {root / 'test'}")
     salt = seed.to_bytes(8)
     draws = [
-        int.from_bytes(hashlib.blake2b(_digest(path), digest_size=8, salt=salt).digest())
-        for path in private.paths
+        int.from_bytes(hashlib.blake2b(picture.digest, digest_size=8, salt=salt).digest())
+        for picture in private
     ]
     limit = max(min(draws), (1 << 64) // HELD_OUT)
-    parts: tuple[list[int], list[int]] = ([], [])
-    for i, draw in enumerate(draws):
-        parts[draw <= limit].append(i)
-    rest, test = (
-        _Labelled([private.paths[i] for i in part], [private.labels[i] for i in part])
-        for part in parts
-    )
-    if not rest.paths:
+    parts: tuple[list[_Picture], list[_Picture]] = ([], [])
+    for picture, draw in zip(private, draws, strict=True):
+        parts[draw <= limit].append(picture)
+    if not parts[0]:
         raise DataError(
             f"{root / 'private'}: too few images to set some aside; add {root / 'test'}"
         )
-    return rest, test
+    return parts
 
 
 def _seen(path: Path) -> tuple[int, int]:
@@ -197,16 +236,14 @@ def _seen(path: Path) -> tuple[int, int]:
     return stat.st_mtime_ns, stat.st_size
 
 
-def _digest(path: Path) -> bytes:
-    try:
-        return hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+def _bytes(path: Path) -> bytes:
+    with _readable(path):
+        return path.read_bytes()
 
 
-def _open(path: Path) -> Image.Image:
+def _decoded(raw: bytes, path: Path) -> Image.Image:
     try:
-        image = Image.open(path)
+        image = Image.open(io.BytesIO(raw))
         image.load()
     except UnidentifiedImageError as error:
         raise DataError(f"{path}: not an image") from error
@@ -228,23 +265,33 @@ def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
 
 def _format(first: Path, size: tuple[int, int] | None) -> _Format:
     """Take size (height, width) from the settings or the first probe, grey or colour from it."""
-    image = _open(first)
+    image = _decoded(_bytes(first), first)
     height, width = size if size is not None else (image.height, image.width)
     return _Format(width, height, "L" if image.mode in GREY_MODES else "RGB")
 
 
-def _pixels(paths: list[Path], shape: _Format) -> Tensor:
-    """Decode images of one shape: (n, ch, h, w) float32 in [0, 1]."""
-    channels = 1 if shape.mode == "L" else 3
-    if len(paths) * shape.width * shape.height * channels > VALUES_MAX:
+def _check_fits(paths: list[Path], shape: _Format) -> None:
+    """Refuse more than memory should hold, before any is asked for."""
+    if len(paths) * shape.width * shape.height * shape.channels > VALUES_MAX:
         raise DataError(
             f"{paths[0].parent}: {len(paths)} images of {shape.width} × {shape.height} do not fit;"
             " make the probes smaller: every image takes the size of the first of them"
         )
-    pixels = np.empty((len(paths), shape.height, shape.width, channels), dtype=np.uint8)
-    for row, path in zip(pixels, paths, strict=True):
-        image = _open(path).convert(shape.mode)
-        if image.size != (shape.width, shape.height):
-            image = image.resize((shape.width, shape.height), Image.Resampling.BOX)
-        row[:] = np.asarray(image).reshape(row.shape)
-    return to_images(pixels, 255)
+
+
+def _picture(path: Path, shape: _Format, label: int = -1) -> _Picture:
+    raw = _bytes(path)
+    image = _decoded(raw, path).convert(shape.mode)
+    if image.size != (shape.width, shape.height):
+        image = image.resize((shape.width, shape.height), Image.Resampling.BOX)
+    pixels = np.asarray(image).reshape(shape.height, shape.width, shape.channels)
+    return _Picture(path, hashlib.blake2b(raw, digest_size=16).digest(), pixels, label)
+
+
+def _tensor(pictures: list[_Picture]) -> Tensor:
+    """Turn pictures into (n, ch, h, w) float32 in [0, 1]."""
+    return to_images(np.stack([picture.pixels for picture in pictures]), 255)
+
+
+def _samples(pictures: list[_Picture]) -> Samples:
+    return Samples(_tensor(pictures), torch.tensor([picture.label for picture in pictures]))

@@ -103,6 +103,54 @@ def test_a_copy_within_a_class_is_left_out_and_told(root: Path) -> None:
     assert any("copy.png: the same image as 1.png, left out" in line for line in told)
 
 
+def test_what_tools_leave_beside_the_images_is_no_image(root: Path) -> None:
+    """Thumbnails and what a notebook or a Mac's archive brings are neither class nor image."""
+    alone = _load(root)
+    for name in (".ipynb_checkpoints", "@eaDir", "__MACOSX"):
+        _image(root / "private" / name / "0.png", 8)
+    for place in ("private/cat", "probes"):
+        (root / place / "._1.png").write_bytes(b"no image")
+    data = _load(root)
+    assert data.classes == alone.classes
+    assert len(data.private) == len(alone.private)
+    assert torch.equal(data.probes, alone.probes)
+
+
+def test_a_broken_private_image_is_left_out_and_told(root: Path) -> None:
+    """Empty after a power cut, cut short or away, it costs itself alone, also later."""
+    told: list[str] = []
+    settings = DataSettings(source=f"folder:{root}")
+    watch = Watch(settings, told.append)
+    whole = (root / "private" / "cat" / "1.png").read_bytes()
+    broken = {"cat/a.png": b"", "dog/b.jpg": b"", "cat/c.png": whole[:50]}
+    for name, content in broken.items():
+        (root / "private" / name).write_bytes(content)
+    (root / "private" / "dog" / "d.png").symlink_to(root / "gone")
+    data = load_peer_data(settings, told.append)
+    assert len(data.private) + len(data.test) == 10
+    left_out = [line for line in told if line.endswith(", left out")]
+    for name in (*broken, "dog/d.png"):
+        assert sum(f"{root / 'private' / name}: " in line for line in left_out) == 1
+    assert len(left_out) == 4
+    again = watch.renewed()
+    assert again is not None
+    assert len(again.private) == len(data.private)
+    assert len([line for line in told if line.endswith(", left out")]) == 8
+
+
+def test_a_folder_of_broken_private_images_is_refused(root: Path) -> None:
+    """Nothing is left to train on."""
+    for path in (root / "private").glob("*/*"):
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match="private: none of its 10 images can be decoded"):
+        _load(root)
+
+
+def _break_test(root: Path) -> None:
+    _image(root / "test" / "cat" / "0.png", 50)
+    (root / "test" / "cat" / "1.png").write_bytes(b"")
+
+
 def _remove_probes(root: Path) -> None:
     for path in (root / "probes").iterdir():
         path.unlink()
@@ -131,6 +179,8 @@ def _one_class(root: Path) -> None:
         (lambda root: (root / "classes.txt").write_text("cat\n"), "classes.txt: needs two or more"),
         (lambda root: (root / "classes.txt").write_bytes(b"\xff"), "classes.txt: cannot be read"),
         (lambda root: (root / "probes/1.png").write_bytes(b"no"), "1.png: not an image"),
+        (_break_test, "test/cat/1.png: not an image"),
+        (lambda root: (root / "classes.txt").write_text("cat\n@dog"), "classes.txt: folders that"),
         (
             lambda root: (root / "probes/1.png").write_bytes(
                 (root / "probes/2.png").read_bytes()[:50]
@@ -214,6 +264,5 @@ def test_a_link_that_leads_nowhere_stops_no_watch(root: Path) -> None:
     (root / "private" / "cat" / "notes.txt").symlink_to(root / "gone")
     assert watch.renewed() is None
     (root / "private" / "cat" / "gone.png").symlink_to(root / "gone")
-    with pytest.raises(DataError, match=r"cat/gone.png: cannot be read: No such file"):
-        watch.renewed()
-    Watch(settings)
+    assert watch.renewed() is not None
+    assert watch.renewed() is None
