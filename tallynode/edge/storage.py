@@ -9,6 +9,7 @@ A file that is not ours, or from a newer version, is moved aside and never overw
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -88,12 +89,24 @@ class CheckpointStore:
         make_folder(folder)
 
     def load(self) -> Loaded | None:
-        """Return the newest valid generation, or None if there is none (`damaged` says why)."""
+        """Return the newest valid generation, or None if there is none (`damaged` says why).
+
+        Raises:
+            IoError: a file cannot be read, and no other holds a valid generation.
+        """
         newest: tuple[int, int, bytes] | None = None
+        unread: IoError | None = None
         damaged: list[str] = []
         self._strange.clear()
         for slot, path in enumerate(self._paths):
-            raw = _read(path)
+            try:
+                raw = _read(path)
+            except IoError as error:
+                damaged.append(str(error))
+                unread = unread or error
+                if not _bad_sector(error):
+                    self._strange.add(path)  # another user's, say: it may be whole
+                continue
             if raw is None:
                 continue
             why = _flaw(raw)
@@ -106,6 +119,8 @@ class CheckpointStore:
             if newest is None or sequence > newest[0]:
                 newest = (sequence, slot, raw[_HEADER.size : -_HASH_BYTES])
         self.damaged = tuple(damaged)
+        if newest is None and unread is not None:
+            raise unread
         self._sequence = newest[0] if newest else 0
         self._next = 1 - newest[1] if newest else 0
         if newest is None:
@@ -215,6 +230,10 @@ def _read(path: Path) -> bytes | None:
             return path.read_bytes()
         except FileNotFoundError:
             return None
+
+
+def _bad_sector(error: IoError) -> bool:
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EIO
 
 
 def _sync_folder(folder: Path) -> None:

@@ -102,6 +102,36 @@ def test_nothing_valid_is_none_but_not_silent(folder: Path) -> None:
     assert store.save(b"new") == 1
 
 
+@pytest.mark.parametrize("code", [errno.EIO, errno.EACCES])
+@pytest.mark.parametrize("slot", [0, 1])
+def test_a_file_that_cannot_be_read_falls_back(
+    slot: int, code: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bad sector gives way to the other generation; what may be whole is set aside."""
+    path, read = folder / SLOTS[slot], Path.read_bytes
+
+    def read_bytes(self: Path) -> bytes:
+        if self == path:
+            raise OSError(code, os.strerror(code), str(self))
+        return read(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", read_bytes)
+        store = CheckpointStore(folder)
+        loaded = store.load()
+        assert loaded is not None
+        assert loaded.body == (SECOND, FIRST)[slot]
+        assert loaded.damaged == (f"{path}: cannot read: {os.strerror(code)}",)
+        store.save(b"next")
+        (folder / SLOTS[1 - slot]).unlink()
+        with pytest.raises(IoError, match=f"{path}: cannot read"):
+            CheckpointStore(folder).load()
+    again = CheckpointStore(folder).load()
+    assert again is not None
+    assert again.body == b"next"
+    assert (folder / f"{SLOTS[slot]}.foreign").exists() is (code == errno.EACCES)
+
+
 @pytest.mark.parametrize("content", [b"my thesis", b"TALLYCKP\x00\x02" + bytes(80)])
 def test_a_foreign_file_is_moved_aside(content: bytes, folder: Path) -> None:
     """A file that is not ours, or from a newer version, is reported and kept, never overwritten."""
