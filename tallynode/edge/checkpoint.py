@@ -78,7 +78,7 @@ def resume(
     """Return what an earlier life of this peer saved, None if there is nothing.
 
     Raises:
-        DataError: the folder holds the state of another peer, mesh or probe set.
+        DataError: the folder holds the state of another peer, mesh, probe set or seed.
     """
     loaded = store.load()
     for damaged in store.damaged:
@@ -99,6 +99,11 @@ def resume(
             f"{store.folder}: holds the state of peer {snapshot.name} of mesh {snapshot.mesh} on "
             f"probe set {snapshot.probe_digest.hex()}, not of {mine.name} of {mine.mesh} on "
             f"{mine.probe_digest.hex()}; {CURE}"
+        )
+    if snapshot.seed not in (None, mine.seed):
+        raise DataError(
+            f"{store.folder}: holds a ballot on probes that seed {snapshot.seed} drew, but the "
+            f"seed is now {mine.seed}; {CURE}"
         )
     count = mine.parameters or mine.voted
     if snapshot.count != count:

@@ -209,6 +209,7 @@ class Peer:
             covered=self._covered - self.round - 1,
             bridged=self.bridging.round,
             delta=self.bridging.delta,
+            seed=mine.seed,
         )
         return [ef.Save(round=self.round, state=snap.encode(state)), ballot, *deltas]
 

@@ -29,6 +29,7 @@ class Snapshot:
     covered: int = 0  # further rounds in which it may have voted since
     bridged: int = 0  # the round of its last delta
     delta: bytes = b""  # that delta, which its neighbours may still lack
+    seed: int | None = None  # that drew the probes voted on; None: saved by an older program
 
     @property
     def free(self) -> int:
@@ -38,6 +39,8 @@ class Snapshot:
 
 def encode(snapshot: Snapshot) -> bytes:
     """A snapshot as bytes."""
+    more = [snapshot.covered, snapshot.bridged, snapshot.delta, snapshot.seed]
+    said = 4 if snapshot.seed is not None else 3 if snapshot.delta else int(snapshot.covered > 0)
     fields = [
         VERSION,
         snapshot.mesh,
@@ -46,8 +49,7 @@ def encode(snapshot: Snapshot) -> bytes:
         snapshot.round,
         snapshot.count,
         snapshot.body,
-        *([snapshot.covered] if snapshot.covered or snapshot.delta else []),
-        *([snapshot.bridged, snapshot.delta] if snapshot.delta else []),
+        *more[:said],
     ]
     return bytes(msgpack.packb(fields))
 
@@ -60,7 +62,12 @@ def decode(data: bytes) -> Snapshot:
     """
     try:
         version, mesh, name, digest, round_, count, body, *more = msgpack.unpackb(data)
-        covered, bridged, delta = {0: (0, 0, b""), 1: (*more, 0, b""), 3: more}[len(more)]
+        covered, bridged, delta, seed = {
+            0: (0, 0, b"", None),
+            1: (*more, 0, b"", None),
+            3: (*more, None),
+            4: more,
+        }[len(more)]
     except (ValueError, TypeError, KeyError, msgpack.UnpackException) as error:
         raise DecodeError("not a peer's state") from error
     if version != VERSION:
@@ -68,7 +75,7 @@ def decode(data: bytes) -> Snapshot:
     kinds = {
         str: (mesh, name),
         bytes: (digest, body, delta),
-        int: (round_, count, covered, bridged),
+        int: (round_, count, covered, bridged, *([] if seed is None else [seed])),
     }
     if not all(type(value) is kind for kind, values in kinds.items() for value in values):
         raise DecodeError("a state with a field of the wrong type")
@@ -86,4 +93,5 @@ def decode(data: bytes) -> Snapshot:
         covered=covered,
         bridged=bridged,
         delta=delta,
+        seed=seed,
     )

@@ -7,14 +7,16 @@ import signal
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallynode.edge.checkpoint import pack, unpack
+from tallynode.edge.checkpoint import pack, resume, unpack
 from tallynode.edge.storage import (
     SLOTS,
     CheckpointStore,
@@ -23,6 +25,10 @@ from tallynode.edge.storage import (
     default_state_dir,
 )
 from tallynode.errors import DataError, IoError
+from tallynode.protocol import snapshot
+from tallynode.protocol.ballots import BallotBox
+from tallynode.protocol.contents import contents_of
+from tallynode.protocol.settings import PeerSettings
 
 FIRST, SECOND = b"first " * 50, b"second " * 50
 HEADER_BYTES = 26  # magic 8, version 2, sequence 8, length 8
@@ -296,6 +302,44 @@ def test_pack_keeps_bytes_and_tensors() -> None:
     for name, tensor in tensors.items():
         assert loaded[name].dtype == tensor.dtype
         assert torch.equal(loaded[name], tensor)
+
+
+@pytest.mark.parametrize("seed", [7, None])
+def test_the_state_of_another_seed_is_refused(seed: int | None, tmp_path: Path) -> None:
+    """Its ballot is of other probes; what an older program saved tells no seed and is taken."""
+    mine = PeerSettings(
+        mesh="m",
+        name="a",
+        reach={"b": {"b": 1}},
+        hops=1,
+        classes=3,
+        probes=12,
+        per_round=4,
+        probe_digest=bytes(8),
+        method="tally",
+        coding="packed",
+        seed=7,
+    )
+    held = snapshot.Snapshot(
+        mesh="m",
+        name="a",
+        probe_digest=bytes(8),
+        round=3,
+        count=4,
+        body=contents_of(mine, BallotBox(0)).alone(np.array([0, 1, 2, 0])),
+        seed=seed,
+    )
+    store = CheckpointStore(tmp_path)
+    store.save(pack(snapshot.encode(held), {}))
+    found = resume(store, mine)
+    assert found is not None
+    assert found[0] == held
+    changed = replace(mine, seed=8)
+    if seed is None:
+        assert resume(store, changed) is not None
+        return
+    with pytest.raises(DataError, match="seed 7 drew, but the seed is now 8; use another folder"):
+        resume(store, changed)
 
 
 @given(st.binary(max_size=200))

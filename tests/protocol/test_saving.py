@@ -7,6 +7,7 @@ import numpy as np
 
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
+from tallynode.protocol import snapshot
 from tallynode.protocol.peer import Peer
 from tallynode.protocol.settings import RoundSettings
 
@@ -30,3 +31,13 @@ def test_a_save_that_failed_is_made_up_for_in_the_next_round(
                 assert peer.step(ev.Unsaved(), now) == []
             peer.step(ev.Learned(round=round_, metrics={}), now)
         assert saved == saves
+
+
+def test_a_state_tells_the_seed(peer_settings: Callable[..., Any]) -> None:
+    """Whoever is started again with another one must not repeat the ballot."""
+    peer = Peer(peer_settings(seed=11, rounds=RoundSettings(count=0, start_within_s=1.0)))
+    peer.step(ev.Started(), 0.0)
+    peer.step(ev.Tick(), 1.0)
+    effects = peer.step(ev.Trained(round=1, content=np.zeros(12, dtype=np.int64)), 2.0)
+    (saved,) = [effect for effect in effects if isinstance(effect, ef.Save)]
+    assert snapshot.decode(saved.state).seed == 11

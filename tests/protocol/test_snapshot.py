@@ -70,6 +70,25 @@ def test_a_delta_of_an_impossible_round_is_refused(bridged: object, delta: objec
         snapshot.decode(msgpack.packb([*head[:8], bridged, delta]))
 
 
+@given(st.integers(0, 2**63 - 1), st.sampled_from([(0, 0, b""), (3, 0, b""), (3, 2, b"x")]))
+def test_the_seed_is_kept_with_and_without_a_delta(seed: int, rest: tuple[int, int, bytes]) -> None:
+    """What drew the probes that were voted on survives the bytes; older states tell none."""
+    covered, bridged, delta = rest
+    state = replace(
+        state_of(GOLDEN["snapshots"][0]), covered=covered, bridged=bridged, delta=delta, seed=seed
+    )
+    assert snapshot.decode(snapshot.encode(state)) == state
+    assert snapshot.decode(snapshot.encode(replace(state, seed=None))).seed is None
+
+
+@pytest.mark.parametrize("seed", [True, "7", 7.0, b"7"])
+def test_a_seed_that_is_no_number_is_refused(seed: object) -> None:
+    """As any other field."""
+    fields = msgpack.unpackb(snapshot.encode(replace(state_of(GOLDEN["snapshots"][0]), seed=1)))
+    with pytest.raises(DecodeError):
+        snapshot.decode(msgpack.packb([*fields[:-1], seed]))
+
+
 @given(st.binary(max_size=60) | json_like.map(msgpack.packb))
 def test_any_bytes_are_a_snapshot_or_refused(data: bytes) -> None:
     """A damaged state file raises DecodeError and nothing else."""
