@@ -31,11 +31,15 @@ def tallies(series: Series) -> list[TallyRound]:
         for record in records:
             if record.get("tally"):
                 rounds.setdefault(record["round"], []).append(record["tally"] or {})
-    return [_summed(number, rounds[number]) for number in sorted(rounds)]
+    # Peers whose class lists differ hear nothing of each other, and stand in one report.
+    classes = max((len(of["votes"]) for found in rounds.values() for of in found), default=0)
+    return [_summed(number, rounds[number], classes) for number in sorted(rounds)]
 
 
-def _summed(number: int, found: Sequence[Mapping[str, Any]]) -> TallyRound:
-    votes = np.sum([of["votes"] for of in found], axis=0, dtype=float)
+def _summed(number: int, found: Sequence[Mapping[str, Any]], classes: int) -> TallyRound:
+    votes = np.zeros(classes)
+    for of in found:
+        votes[: len(of["votes"])] += of["votes"]
     probes = sum(sum(of["labels"]) + of["silent"] for of in found)
     most_wrong = sum(of.get("most_wrong", 0) for of in found)
     known = any("most_wrong" in of for of in found)

@@ -8,7 +8,7 @@ import pytest
 from tallynode.lab.figures import Figure
 from tallynode.lab.records import Record
 from tallynode.lab.tallies import tallies
-from tallynode.lab.tally_plots import accuracy_by_skew
+from tallynode.lab.tally_plots import accuracy_by_skew, votes_by_class
 
 
 def record(peer: str, sample: list[int], most_wrong: int, tally_right: float | None) -> Record:
@@ -40,6 +40,17 @@ def test_a_round_is_summed_up_over_peers() -> None:
     assert found["tally_right"] == pytest.approx(2 / 4)
     assert found["by_wrong"] == [(0.5, 1.0), (0.5, 0.5)]
     assert found["votes"] == [0.75, 0.25]
+
+
+def test_peers_of_different_class_lists_are_summed_up_and_drawn() -> None:
+    """Each counts under its own numbers of classes, in every round as many as the longest list."""
+    longer, later = record("b", [2, 2, 0, 1], 0, None), record("a", [0, 0, 1, 1], 0, None)
+    cast(Any, longer)["tally"] |= {"votes": [1, 2, 5], "labels": [1, 1, 2]}
+    later["round"] = 2
+    found = tallies({"a": [record("a", [0, 0, 1, -1], 1, 1.0), later], "b": [longer]})
+    assert found[0]["votes"] == [7 / 16, 4 / 16, 5 / 16]
+    assert found[1]["votes"] == [0.75, 0.25, 0.0]
+    assert "<svg" in votes_by_class(found)
 
 
 def test_a_run_without_tallies_has_no_rounds() -> None:
