@@ -60,7 +60,7 @@ class Journal:
         file, line = self._folder / "rounds.jsonl", json.dumps(record).encode() + b"\n"
         if file.exists() and file.stat().st_size + len(line) > self._file_max:
             file.replace(earlier(file))
-        _append_line(file, line)
+        append_line(file, line)
 
     def outcome(self, ended: str, counters: Mapping[str, object], wire: Traffic) -> None:
         """Say how this life ended, with the bytes of all of it."""
@@ -80,7 +80,7 @@ def earlier(file: Path) -> Path:
     return file.with_name(f"{file.name}.1")
 
 
-def _append_line(path: Path, line: bytes) -> None:
+def append_line(path: Path, line: bytes) -> None:
     """Add a line or nothing; what a full disk or a power cut left of an earlier one goes."""
     with path.open("ab+", buffering=0) as lines:
         end = lines.seek(0, os.SEEK_END)

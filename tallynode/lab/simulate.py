@@ -4,17 +4,18 @@ import json
 import secrets
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from rich.console import Console
 
 from tallynode import advice, assemble
 from tallynode.config import Mesh
+from tallynode.edge.journal import append_line
 from tallynode.errors import IoError
 from tallynode.lab import summary as sums
 from tallynode.lab.processes import ProcessMesh, peer_folder, sigterm_as_ctrl_c
@@ -61,7 +62,7 @@ def simulate(mesh: Mesh, options: Options) -> sums.Summary:
     """Run every peer of the mesh here and write the run folder.
 
     Raises:
-        IoError: the run folder cannot be made.
+        IoError: the run folder cannot be made, or not all of the run could be written into it.
         DataError: the data cannot be loaded.
         ConfigError: the method needs a virtual mesh.
     """
@@ -79,7 +80,7 @@ def simulate(mesh: Mesh, options: Options) -> sums.Summary:
     alone = _baseline(mesh, options.jobs, console) if options.baseline else {}
     started = time.monotonic()
     run = _run_virtual if options.virtual else _run_processes
-    records, outcomes = run(mesh, options, alone, console)
+    records, outcomes, lost = run(mesh, options, alone, console)
     info = sums.RunInfo(
         mesh=mesh.mesh,
         method=_title(mesh),
@@ -99,11 +100,22 @@ def simulate(mesh: Mesh, options: Options) -> sums.Summary:
         versions=sums.installed_versions(),
     )
     summary = sums.build_summary(info, outcomes, cast(list[Record], records))
-    sums.write_summary(options.out, summary)
-    report = render_report(options.out, summary, cast(list[Record], records))
+    _tried(lambda: sums.write_summary(options.out, summary), lost)
+    report = _tried(lambda: render_report(options.out, summary, cast(list[Record], records)), lost)
     console.print(summary_lines(summary, report))
     console.print(f"everything in {time.monotonic() - clock:.0f} s", style="dim")
+    if lost:
+        raise IoError("\n".join(map(str, lost)))
     return summary
+
+
+def _tried(write: Callable[[], Path], lost: list[IoError]) -> Path | None:
+    """Write a file of the run; where that fails, the others may still be written."""
+    try:
+        return write()
+    except IoError as error:
+        lost.append(error)
+        return None
 
 
 def _title(mesh: Mesh) -> str:
@@ -139,24 +151,41 @@ def _watched(
         alone=alone,
         console=console,
     )
-    with (out / "rounds.jsonl").open("w", encoding="utf-8") as lines, table:
-        yield _Watch(table, lines)
+    path = out / "rounds.jsonl"
+    sums.write_text(path, "")
+    with table:
+        yield _Watch(table, path, console)
 
 
 class _Watch:
-    def __init__(self, table: LiveTable, lines: Any) -> None:
+    """Takes the peers' records in, and goes on without a disk that takes no more."""
+
+    def __init__(self, table: LiveTable, path: Path, console: Console) -> None:
         self.table = table
-        self._lines = lines
         self.records: list[Mapping[str, Any]] = []
+        self.lost: list[IoError] = []
+        self._path = path
+        self._console = console
 
     def take(self, record: Mapping[str, Any]) -> None:
         self.records.append(record)
-        self._lines.write(json.dumps(record) + "\n")
-        self._lines.flush()
         self.table.update(cast(Record, record))
+        if self.lost:
+            return
+        try:
+            append_line(self._path, json.dumps(record).encode() + b"\n")
+        except OSError as error:
+            why = f"{self._path}: cannot be written: {error.strerror}"
+            self.lost.append(IoError(why))
+            self._console.print(f"{why}; the run goes on", style="red", soft_wrap=True)
 
 
-Run = tuple[list[Mapping[str, Any]], list[sums.PeerOutcome]]
+class Run(NamedTuple):
+    """What the peers did."""
+
+    records: list[Mapping[str, Any]]
+    outcomes: list[sums.PeerOutcome]
+    lost: list[IoError]  # what could not be written
 
 
 def _run_virtual(mesh: Mesh, options: Options, alone: Mapping[str, float], console: Console) -> Run:
@@ -170,9 +199,10 @@ def _run_virtual(mesh: Mesh, options: Options, alone: Mapping[str, float], conso
         for name in mesh.names:
             watch.table.state(name, "done" if name in whole else "stopped")
     ends = {name: "finished" if name in whole else "stopped" for name in mesh.names}
-    return ended(watch.records, counted), [
+    outcomes = [
         sums.PeerOutcome(name=name, exit=end, alone=alone.get(name)) for name, end in ends.items()
     ]
+    return Run(ended(watch.records, counted), outcomes, watch.lost)
 
 
 def _run_processes(
@@ -195,7 +225,8 @@ def _run_processes(
     lives = processes.pids()  # what an earlier life of a peer has written is not of its last one
     written = {name: processes.outcome(name) for name in mesh.names}
     counted = {name: of for name, of in written.items() if of.get("pid") == lives.get(name)}
-    return ended(watch.records, counted), [_outcome(processes, name, alone) for name in mesh.names]
+    outcomes = [_outcome(processes, name, alone) for name in mesh.names]
+    return Run(ended(watch.records, counted), outcomes, watch.lost)
 
 
 def _watch_processes(
