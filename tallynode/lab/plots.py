@@ -81,11 +81,11 @@ def accuracy_by_bytes(summary: Summary, series: Series) -> str:
 
 def byte_curves(summary: Summary, series: Series) -> list[tuple[str, str, np.ndarray]]:
     """(label, colour, (rounds,) cumulative bytes a peer): this run, then what others would cost."""
-    payload = _mean(_rows(series, "payload"))
+    payload = _reached(_rows(series, "payload"))
     curves = [("this run", "accent", payload)]
     costs = summary["costs"]
     if costs["ballot_bytes_per_round"]:
-        messages = _mean(_rows(series, "ballots")) / costs["ballot_bytes_per_round"]
+        messages = _reached(_rows(series, "ballots")) / costs["ballot_bytes_per_round"]
         soft = messages * costs["soft_label_bytes_per_round"]
         curves.append(("as soft labels, cost only", "third", soft))
     if costs["parameter_bytes"]:
@@ -236,6 +236,13 @@ def _mean(rows: np.ndarray) -> np.ndarray:
     known = np.isfinite(rows)
     total = np.where(known, rows, 0.0).sum(axis=0)
     return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
+
+
+def _reached(rows: np.ndarray) -> np.ndarray:
+    """(rounds,) mean of counters over the peers that count, each at what it had reached by then."""
+    counting = rows[np.isfinite(rows).any(axis=1)]
+    reached: np.ndarray = np.maximum.accumulate(np.nan_to_num(counting), axis=1).mean(axis=0)
+    return reached
 
 
 def accuracy_axis(ax: "Axes") -> None:

@@ -168,6 +168,18 @@ def test_a_killed_peer_s_line_ends_where_it_ended(make_run: Make, tmp_path: Path
     assert "did not finish" in text
 
 
+def test_bytes_never_run_backwards(make_run: Make) -> None:
+    """A peer that died, came late or skipped a round counts with what it had published by then."""
+    info, outcomes, records = make_run(["a", "b", "c"], rounds=5)
+    there = {"a": {1, 2, 3, 4, 5}, "b": {1, 2}, "c": {3, 5}}
+    series = tidy(["a", "b", "c", "d"], [r for r in records if r["round"] in there[r["peer"]]])
+    one = plots.payload_total(series["a"][0])
+    (_, _, ours), *others = plots.byte_curves(build_summary(info, outcomes, []), series)
+    assert (3 * ours / one).tolist() == pytest.approx([2, 4, 8, 9, 12])
+    for _, _, spent in others:
+        assert (spent[1:] >= spent[:-1]).all()
+
+
 def test_reference_curves_cost_what_the_same_messages_would(make_run: Make) -> None:
     """Soft labels: as many messages, relays included; parameters: once a round and peer."""
     run = make_run(["pi-1", "pi-2", "pi-3"], rounds=4)
