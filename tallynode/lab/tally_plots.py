@@ -12,6 +12,7 @@ from tallynode.lab.plots import accuracy_axis, legend
 from tallynode.lab.svg import LIGHT, drawing, to_svg
 from tallynode.lab.tallies import TallyRound
 
+HALF_BAR = 0.3  # rounds; of the bar that stands for a single one
 CLASSES_NAMED_MAX = 20  # classes whose numbers stand beside the votes
 
 
@@ -35,21 +36,28 @@ def tally_by_wrong(last: TallyRound) -> str:
 
 
 def votes_by_class(rounds: Sequence[TallyRound]) -> str:
-    """SVG: the share of each class among the votes of each round."""
+    """SVG: the share of each class among the votes of each round; a bar where there is but one."""
     with drawing(width=5.6, height=3.7) as fig:
         ax = fig.add_subplot()
         shares = np.array([of["votes"] for of in rounds])
         edges = np.cumsum(np.hstack([np.zeros((len(shares), 1)), shares]), axis=1)
         numbers = np.array([of["round"] for of in rounds])
+        end = numbers[-1] + (HALF_BAR if len(rounds) == 1 else 0)
         for c in range(shares.shape[1]):
             colour = LIGHT[("thread", "accent")[c % 2]]
-            ax.fill_between(numbers, edges[:, c], edges[:, c + 1], color=colour, linewidth=0)
+            if len(rounds) == 1:
+                ax.bar(numbers, shares[:, c], 2 * HALF_BAR, edges[:, c], color=colour)
+            else:
+                ax.fill_between(numbers, edges[:, c], edges[:, c + 1], color=colour, linewidth=0)
             if shares.shape[1] <= CLASSES_NAMED_MAX:
                 middle = (edges[-1, c] + edges[-1, c + 1]) / 2
-                ax.annotate(str(c), (numbers[-1], middle), (4, -3), textcoords="offset points")
+                ax.annotate(str(c), (end, middle), (4, -3), textcoords="offset points")
         ax.set_xlabel("round")
         ax.locator_params(axis="x", integer=True)
         ax.set_ylim(0, 1)
+        if len(rounds) == 1:
+            ax.set_xlim(numbers[0] - 2 * HALF_BAR, numbers[0] + 2 * HALF_BAR)
+            ax.set_xticks(numbers)
         ax.margins(x=0)
         return to_svg(fig)
 

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import pytest
 
+from tallynode.lab import tally_plots
 from tallynode.lab.figures import Figure
 from tallynode.lab.records import Record
 from tallynode.lab.tallies import tallies
@@ -51,6 +52,19 @@ def test_peers_of_different_class_lists_are_summed_up_and_drawn() -> None:
     assert found[0]["votes"] == [7 / 16, 4 / 16, 5 / 16]
     assert found[1]["votes"] == [0.75, 0.25, 0.0]
     assert "<svg" in votes_by_class(found)
+
+
+def test_the_votes_of_a_single_round_are_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An area between one round and itself is nothing to see."""
+    bars: list[tuple[float, float]] = []
+
+    def look(fig: Any) -> str:
+        bars.extend((bar.get_width(), bar.get_height()) for bar in fig.axes[0].patches)
+        return "<svg/>"
+
+    monkeypatch.setattr(tally_plots, "to_svg", look)
+    votes_by_class(tallies({"a": [record("a", [0, 0, 1, -1], 1, 1.0)]}))
+    assert bars == [(pytest.approx(0.6), 0.75), (pytest.approx(0.6), 0.25)]
 
 
 def test_a_run_without_tallies_has_no_rounds() -> None:
