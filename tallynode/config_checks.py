@@ -66,6 +66,16 @@ def _check_select(mesh: "Mesh") -> list[tuple[Where, str]]:
     return [(("method", "select"), why)]
 
 
+def _check_probes(mesh: "Mesh") -> list[tuple[Where, str]]:
+    """Who brings data of their own brings the probes too."""
+    if mesh.task.probes.data is None:
+        return []
+    sources = (peer.data or mesh.task.data for peer in mesh.peers)
+    own = next((source for source in sources if ":" in source), None)
+    why = f"means nothing to {own}, which has its own: only to digits, mnist and fashion-mnist"
+    return [(("task", "probes", "data"), why)] if own else []
+
+
 def _check_image_size(mesh: "Mesh") -> list[tuple[Where, str]]:
     """What can be known of images before they are loaded."""
     places: dict[Where, None] = {}
@@ -95,5 +105,6 @@ SECTIONS_AGREE = (
     _check_hub,
     _check_pool,
     _check_select,
+    _check_probes,
     _check_image_size,
 )

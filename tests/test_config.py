@@ -322,6 +322,15 @@ HEAD = "mesh: m\n"
             HEAD + "peers: 2\nrounds: {save_every: 2}\nmethod: {privacy: {per_vote: 4}}\n",
             "t.yaml:3:22: rounds.save_every: should be 1 with method.privacy: a killed peer would",
         ),
+        (
+            HEAD + "peers: 2\ntask: {data: 'a:b', probes: {data: mnist}}\n",
+            "t.yaml:3:36: task.probes.data: means nothing to a:b, which has its own: only to "
+            "digits, mnist and fashion-mnist",
+        ),
+        (
+            HEAD + "peers: [a, {name: b, data: 'folder:/x'}]\ntask: {probes: {data: mnist}}\n",
+            "t.yaml:3:23: task.probes.data: means nothing to folder:/x, which has its own: only",
+        ),
         (HEAD + "peers: 2\ntask: {data: 'folder:'}\n", "t.yaml:3:14: task.data: folder: lacks"),
         (
             HEAD + "peers: 2\ndiscovery: A_b\n",
