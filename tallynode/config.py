@@ -123,6 +123,7 @@ class Mesh(Section):
         return DataSettings(
             source=own or task.data,
             data_dir=task.data_dir,
+            bare=task.data,
             probes=task.probes.count,
             probe_source=task.probes.data,
             test=task.test,

@@ -495,6 +495,13 @@ def test_folders_are_relative_to_the_file(tmp_path: Path) -> None:
     assert settings.share is None
 
 
+def test_the_folder_of_data_is_of_the_task_s_set(tmp_path: Path) -> None:
+    """A peer that brings another set does not take the task's files for it."""
+    text = "mesh: m\npeers: [{name: a, data: mnist}]\ntask: {data: fashion-mnist, data_dir: x}\n"
+    settings = load(tmp_path, text).data_settings(0)
+    assert (settings.source, settings.bare) == ("mnist", "fashion-mnist")
+
+
 def test_a_simulated_peer_gets_its_share(tmp_path: Path) -> None:
     """A public data set is dealt out with the mesh's seed, a share a peer."""
     mesh = load(tmp_path, "mesh: m\npeers: 4\nseed: 3\ntask: {partition: {dirichlet: 0.1}}\n")

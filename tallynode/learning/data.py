@@ -95,7 +95,16 @@ def prefetch(settings: DataSettings, progress: Progress = _silent) -> None:
     """Download the source once if it must be, before many peers ask for it together."""
     for source in (settings.source, settings.probe_source):
         if source in idx.SETS:
-            idx.find(source, settings.data_dir, progress)
+            idx.find(source, _folder_of(source, settings), progress)
+
+
+def _folder_of(source: str, settings: DataSettings) -> Path | None:
+    """Where somebody has put a set; what lies bare in data_dir is one set's and no other's."""
+    bare = settings.bare or settings.source
+    if settings.data_dir is None or bare not in idx.SETS or source == bare:
+        return settings.data_dir
+    named = settings.data_dir / idx.SETS[source].torchvision / "raw"
+    return named if named.is_dir() else None
 
 
 def _public(settings: DataSettings, progress: Progress) -> PeerData:
@@ -105,7 +114,7 @@ def _public(settings: DataSettings, progress: Progress) -> PeerData:
             pixels, labels = arrays["x"], arrays["y"].astype(np.int64)
         names = tuple(str(digit) for digit in range(10))
         return _dealt(settings, names, (pixels, labels), None, DIGITS_MAXIMUM)
-    where = idx.find(settings.source, settings.data_dir, progress)
+    where = idx.find(settings.source, _folder_of(settings.source, settings), progress)
     names = idx.SETS[settings.source].classes
     return _dealt(settings, names, idx.read(where, "train"), idx.read(where, "t10k"), 255)
 
@@ -119,7 +128,14 @@ def _with_other_probes(data: PeerData, settings: DataSettings, progress: Progres
         known = ", ".join(PUBLIC)
         raise DataError(f"data: probes from {settings.probe_source!r}: known are {known}")
     share = None if settings.share is None else (0, 1)
-    other = replace(settings, source=settings.probe_source, per_peer=1, share=share, dirichlet=None)
+    other = replace(
+        settings,
+        source=settings.probe_source,
+        bare=settings.bare or settings.source,
+        per_peer=1,
+        share=share,
+        dirichlet=None,
+    )
     probes = functional.interpolate(_public(other, progress).probes, data.shape[1:], mode="area")
     return replace(data, probes=probes, probe_labels=None)
 

@@ -18,6 +18,7 @@ class DataSettings:
 
     source: str  # digits | mnist | fashion-mnist | folder:PATH | package.module:function
     data_dir: Path | None = None  # where mnist / fashion-mnist lie; None: look in the known places
+    bare: str | None = None  # the set whose files are those in data_dir itself; None: the source
     probes: int = 500  # public probes in all
     probe_source: str | None = None  # another set that they come from; None: the same
     test: int | None = None  # test samples at most, a seeded draw; None: all that the source has

@@ -81,6 +81,25 @@ def test_a_folder_without_the_files_says_which_and_what_helps(tmp_path: Path) ->
         prefetch(_settings(tmp_path))
 
 
+@pytest.mark.parametrize("place", ["data/MNIST/raw", "cache/tallynode/MNIST/raw"])
+def test_bare_files_are_those_of_one_set(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fashion-MNIST that lies in data_dir is not taken for the MNIST of the probes or of a peer."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    _write(tmp_path / "data", compress=False)
+    _write(tmp_path / place, compress=False)
+    images = tmp_path / place / "train-images-idx3-ubyte"
+    images.write_bytes(_idx(np.full((60, 6, 5), 200)))
+    settings = replace(_settings(tmp_path / "data"), source="fashion-mnist", probe_source="mnist")
+    data = load_peer_data(settings)
+    assert float(data.private.x.max()) * 255 < 60
+    assert set((data.probes * 255).round().flatten().tolist()) == {200.0}
+    own = load_peer_data(replace(settings, source="mnist", bare="fashion-mnist", probe_source=None))
+    assert set((own.private.x * 255).round().flatten().tolist()) == {200.0}
+    prefetch(settings)
+
+
 def test_without_a_network_the_remedies_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
