@@ -157,7 +157,10 @@ def _broker(value: str) -> str:
 def _beside(path: str, info: ValidationInfo) -> str:
     # Relative to the topology file, so that it means the same from every working directory.
     base: Path = (info.context or {}).get("base", Path())
-    return str(base / Path(path).expanduser())
+    try:
+        return str(base / Path(path).expanduser())
+    except RuntimeError:
+        refuse(f"begins with a home that this machine does not know: {path!r}")
 
 
 def _data(value: str, info: ValidationInfo) -> str:

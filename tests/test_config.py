@@ -331,6 +331,16 @@ HEAD = "mesh: m\n"
             HEAD + "peers: [a, {name: b, data: 'folder:/x'}]\ntask: {probes: {data: mnist}}\n",
             "t.yaml:3:23: task.probes.data: means nothing to folder:/x, which has its own: only",
         ),
+        (
+            HEAD + "peers: 2\ntask: {data: 'folder:~nobody-here/x'}\n",
+            "t.yaml:3:14: task.data: begins with a home that this machine does not know: "
+            "'~nobody-here/x'",
+        ),
+        (
+            HEAD + "peers: 2\ntask: {data_dir: ~nobody-here/x}\n",
+            "t.yaml:3:18: task.data_dir: begins with a home that this machine does not know: "
+            "'~nobody-here/x'",
+        ),
         (HEAD + "peers: 2\ntask: {data: 'folder:'}\n", "t.yaml:3:14: task.data: folder: lacks"),
         (
             HEAD + "peers: 2\ndiscovery: A_b\n",
