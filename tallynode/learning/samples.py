@@ -66,6 +66,9 @@ def checked(data: PeerData, origin: str) -> PeerData:
     """
     if not data.classes or len(set(data.classes)) != len(data.classes):
         raise DataError(f"{origin}: class names must be given and differ: {data.classes}")
+    for name in data.classes:
+        if not _is_text(name):
+            raise DataError(f"{origin}: the name of class {name!a} is not UTF-8: rename it")
     _check_images(data.probes, data.probes, f"{origin}: probes")
     for name, samples in (("private", data.private), ("test", data.test)):
         _check_images(samples.x, data.probes, f"{origin}: {name}.x")
@@ -74,6 +77,15 @@ def checked(data: PeerData, origin: str) -> PeerData:
         name = f"{origin}: probe_labels"
         _check_labels(data.probe_labels, len(data.probes), len(data.classes), name)
     return data
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name has bytes; that of a folder in another encoding has none."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_images(x: Tensor, like: Tensor, name: str) -> None:

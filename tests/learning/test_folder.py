@@ -146,6 +146,10 @@ def test_a_folder_of_broken_private_images_is_refused(root: Path) -> None:
         _load(root)
 
 
+def _name_in_latin_1(root: Path) -> None:
+    (root / "private" / "dog").rename(root / "private" / os.fsdecode(b"\xe9l\xe9phant"))
+
+
 def _break_test(root: Path) -> None:
     _image(root / "test" / "cat" / "0.png", 50)
     (root / "test" / "cat" / "1.png").write_bytes(b"")
@@ -179,6 +183,7 @@ def _one_class(root: Path) -> None:
         (lambda root: (root / "classes.txt").write_text("cat\n"), "classes.txt: needs two or more"),
         (lambda root: (root / "classes.txt").write_bytes(b"\xff"), "classes.txt: cannot be read"),
         (lambda root: (root / "probes/1.png").write_bytes(b"no"), "1.png: not an image"),
+        (_name_in_latin_1, r"the name of class '\\udce9l\\udce9phant' is not UTF-8: rename it"),
         (_break_test, "test/cat/1.png: not an image"),
         (lambda root: (root / "classes.txt").write_text("cat\n@dog"), "classes.txt: folders that"),
         (
