@@ -56,6 +56,7 @@ class Peer:
         self._covered = 0  # rounds before it may be voted in without a further Save
         self._started = self._round_started = self._voted = self._done = 0.0
         self._now = 0.0
+        self._state: snap.Snapshot | None = None  # of the ballot that was cast last
         self._closed: Mapping[str, object] = {}
         self._alone = False
         self._choice = Choice(settings)
@@ -147,19 +148,23 @@ class Peer:
         return []
 
     def _begin(self, now: float) -> list[ef.Effect]:
-        """Enter the first round, or the one that was open when the process ended."""
+        """Enter the first round, or the one that was open when the process ended.
+
+        What a round had chosen is not known any more: it is neither gone on with nor said again.
+        """
         restored = self._restored
-        if restored is None or self.settings.chooses:  # what was chosen then is not known any more
+        done = restored is not None and (restored.closed or self.settings.chooses)
+        if restored is None or (done and self._free <= self._last_round()):
             self.phase = turn(self.phase, Turn.BEGIN)
             return self._train(self._free, now)
         self.hearing.round, self._round_started = restored.round, now
-        self.phase = turn(self.phase, Turn.RESUME)
         log = ef.Log(level="info", event="resumed", fields={"round": self.round})
-        return [
-            log,
-            *self._cast(self.hearing.contents.restore(restored.body), now),
-            *self._due(now),
-        ]
+        content = self.hearing.contents.restore(restored.body)
+        if done:
+            again = [] if self.settings.chooses else [self._ballot(content)]
+            return [log, *again, *self.bridging.publish(), *self._end(now)]
+        self.phase = turn(self.phase, Turn.RESUME)
+        return [log, *self._cast(content, now), *self._due(now)]
 
     def _train(self, round_: int, now: float) -> list[ef.Effect]:
         ahead = self._ahead(now)
@@ -187,19 +192,30 @@ class Peer:
 
     def _cast(self, content: np.ndarray, now: float) -> list[ef.Effect]:
         """Save this round's ballot, unless the last state covers it, then publish it."""
-        mine = self.settings
         self._voted, self._asked, self.hearing.awaited = now, False, self.round
         self.hearing.lags.voted(self.round, now)
+        ballot, deltas = self._ballot(content), self.bridging.publish()
+        covers = self.round < self._covered and not deltas
+        if not covers:
+            self._covered = max(self.round + self.settings.rounds.save_every, self._free)
+        self._state = self._snapshot(content)
+        if covers:
+            return [ballot]
+        return [ef.Save(round=self.round, state=snap.encode(self._state)), ballot, *deltas]
+
+    def _ballot(self, content: np.ndarray) -> ef.Effect:
+        """Hold this round's ballot and publish it."""
+        mine = self.settings
         held = self.hearing.contents.encode(self.round, content)
         signature = self.hearing.signatures.sign(self.round, held.content)
         held = replace(held, signature=signature, choice=self._choice.tag(self.round))
         self.hearing.box.put(mine.name, self.round, held)
-        ballot = self.hearing.publish(mine.name, self.round, mine.hops - 1, held)
-        deltas = self.bridging.publish()
-        if self.round < self._covered and not deltas:
-            return [ballot]
-        self._covered = max(self.round + mine.rounds.save_every, self._free)
-        state = snap.Snapshot(
+        return self.hearing.publish(mine.name, self.round, mine.hops - 1, held)
+
+    def _snapshot(self, content: np.ndarray) -> snap.Snapshot:
+        """What is to be remembered of this round."""
+        mine = self.settings
+        return snap.Snapshot(
             mesh=mine.mesh,
             name=mine.name,
             probe_digest=mine.probe_digest,
@@ -211,7 +227,6 @@ class Peer:
             delta=self.bridging.delta,
             seed=mine.seed,
         )
-        return [ef.Save(round=self.round, state=snap.encode(state)), ballot, *deltas]
 
     def _patient(self, now: float) -> bool:
         """Whether peers that have not been heard yet are still waited for."""
@@ -292,7 +307,11 @@ class Peer:
             if resumed:  # others may hold ballots behind it that our disk has lost: begin anew
                 self.hearing.box.forget(self.settings.name)
             return [*report, *self._train(following, now)]
-        return [*report, *self._end(now)]
+        closed: list[ef.Effect] = []
+        if self._state is not None:
+            state = replace(self._state, covered=0, closed=True)
+            closed.append(ef.Save(round=self.round, state=snap.encode(state)))
+        return [*report, *closed, *self._end(now)]
 
     def _end(self, now: float) -> list[ef.Effect]:
         """No round is left to vote in."""

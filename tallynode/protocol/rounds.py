@@ -4,7 +4,8 @@
                     ▲             ▲
                     └─ next round └─ a restored ballot
 
-A peer whose disk has forgotten that it voted in the last round goes from TRAINING to DONE.
+A peer that starts again when no round is left goes from STARTING to DONE, and one whose disk has
+forgotten that it voted in the last round from TRAINING.
 
 A round closes when every voter that is owed has voted; or, once a quorum is in, at the adaptive
 deadline: median + LAG_SPREAD · MAD of the recent ballots' lags behind our own vote, within the
@@ -54,6 +55,7 @@ TRANSITIONS: dict[tuple[Phase, Turn], Phase] = {
     (Phase.STARTING, Turn.RESUME): Phase.GATHERING,
     (Phase.TRAINING, Turn.VOTED): Phase.GATHERING,
     (Phase.GATHERING, Turn.CLOSED): Phase.LEARNING,
+    (Phase.STARTING, Turn.LAST): Phase.DONE,
     (Phase.TRAINING, Turn.LAST): Phase.DONE,
     (Phase.LEARNING, Turn.NEXT): Phase.TRAINING,
     (Phase.LEARNING, Turn.LAST): Phase.DONE,

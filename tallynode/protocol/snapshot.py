@@ -3,7 +3,8 @@
 Saved before the ballot is published, so that a restarted peer repeats the same ballot and never
 casts a second one for the same round. Where a state is to serve for several rounds (an SD card
 wears out by writing), it covers them beforehand: whoever is restarted from it cannot know in which
-of the covered rounds it has voted, and votes in none of them again.
+of the covered rounds it has voted, and votes in none of them again. When no round is left, the one
+that was closed last is saved as closed: to learn from it again, alone, would undo what it taught.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """A peer that has voted in `round` and has not yet closed it."""
+    """A peer that has voted in `round`, and has not yet closed it unless it says so."""
 
     mesh: str
     name: str
@@ -30,6 +31,7 @@ class Snapshot:
     bridged: int = 0  # the round of its last delta
     delta: bytes = b""  # that delta, which its neighbours may still lack
     seed: int | None = None  # that drew the probes voted on; None: saved by an older program
+    closed: bool = False  # the round has been learnt from
 
     @property
     def free(self) -> int:
@@ -39,8 +41,9 @@ class Snapshot:
 
 def encode(snapshot: Snapshot) -> bytes:
     """A snapshot as bytes."""
-    more = [snapshot.covered, snapshot.bridged, snapshot.delta, snapshot.seed]
+    more = [snapshot.covered, snapshot.bridged, snapshot.delta, snapshot.seed, snapshot.closed]
     said = 4 if snapshot.seed is not None else 3 if snapshot.delta else int(snapshot.covered > 0)
+    said = 5 if snapshot.closed else said
     fields = [
         VERSION,
         snapshot.mesh,
@@ -62,11 +65,12 @@ def decode(data: bytes) -> Snapshot:
     """
     try:
         version, mesh, name, digest, round_, count, body, *more = msgpack.unpackb(data)
-        covered, bridged, delta, seed = {
-            0: (0, 0, b"", None),
-            1: (*more, 0, b"", None),
-            3: (*more, None),
-            4: more,
+        covered, bridged, delta, seed, closed = {
+            0: (0, 0, b"", None, False),
+            1: (*more, 0, b"", None, False),
+            3: (*more, None, False),
+            4: (*more, False),
+            5: more,
         }[len(more)]
     except (ValueError, TypeError, KeyError, msgpack.UnpackException) as error:
         raise DecodeError("not a peer's state") from error
@@ -75,6 +79,7 @@ def decode(data: bytes) -> Snapshot:
     kinds = {
         str: (mesh, name),
         bytes: (digest, body, delta),
+        bool: (closed,),
         int: (round_, count, covered, bridged, *([] if seed is None else [seed])),
     }
     if not all(type(value) is kind for kind, values in kinds.items() for value in values):
@@ -94,4 +99,5 @@ def decode(data: bytes) -> Snapshot:
         bridged=bridged,
         delta=delta,
         seed=seed,
+        closed=closed,
     )

@@ -81,6 +81,13 @@ def test_the_seed_is_kept_with_and_without_a_delta(seed: int, rest: tuple[int, i
     assert snapshot.decode(snapshot.encode(replace(state, seed=None))).seed is None
 
 
+@pytest.mark.parametrize("seed", [None, 7])
+def test_that_it_is_closed_is_kept(seed: int | None) -> None:
+    """With a seed and without one."""
+    state = replace(state_of(GOLDEN["snapshots"][0]), seed=seed, closed=True)
+    assert snapshot.decode(snapshot.encode(state)) == state
+
+
 @pytest.mark.parametrize("seed", [True, "7", 7.0, b"7"])
 def test_a_seed_that_is_no_number_is_refused(seed: object) -> None:
     """As any other field."""
