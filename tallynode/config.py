@@ -8,7 +8,6 @@ Durations are seconds once read. No torch here: `tallynode check` answers at onc
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-import yaml
 from pydantic import AfterValidator, BeforeValidator, ValidationError, model_validator
 
 from tallynode import config_fields as fields
@@ -16,7 +15,7 @@ from tallynode.config_checks import SECTIONS_AGREE, check_choice
 from tallynode.config_graph import Graph, check_graph
 from tallynode.config_problems import findings
 from tallynode.config_sections import Method, Peer, Rounds, Section, Task, distinct, peer_list
-from tallynode.config_yaml import Where, nearest, read_document
+from tallynode.config_yaml import Where, nearest, read_document, written
 from tallynode.errors import ConfigError
 from tallynode.learning.settings import DataSettings, TrainSettings
 from tallynode.protocol import limits
@@ -160,7 +159,7 @@ class Mesh(Section):
     def resolved(self) -> str:
         """Return the whole configuration as YAML, defaults included; it loads to an equal mesh."""
         plain = self.model_dump(mode="json", exclude_none=True)
-        return yaml.safe_dump(plain, sort_keys=False)
+        return written(plain)
 
 
 def load_mesh(path: Path) -> Mesh:

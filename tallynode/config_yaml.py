@@ -103,6 +103,23 @@ def read_document(path: Path) -> Document:
     return document
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes plain data as this file reads them, which YAML 1.1 would not."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        """Quote what would be read as something else: 08 and 1e3 are numbers here."""
+        quoted = any(pattern.fullmatch(text) for pattern, _ in _CORE)
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style="'" if quoted else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+
+
+def written(plain: object) -> str:
+    """Return plain data as YAML that is read as equal ones."""
+    return yaml.dump(plain, Dumper=_Dumper, sort_keys=False)
+
+
 def dotted(where: Where) -> str:
     """Write a place as a person would: peers[2].name."""
     path = ""

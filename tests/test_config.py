@@ -60,6 +60,14 @@ def test_resolved_configuration_loads_to_the_same_mesh(name: str, tmp_path: Path
     assert load(tmp_path, mesh.resolved()) == mesh
 
 
+@pytest.mark.parametrize("name", ["08", "1e3", "007", "12", "1e-5", "0", "no", "null", "0x1f"])
+def test_resolved_names_stay_names(name: str, tmp_path: Path) -> None:
+    """What reads as a number, here or in YAML 1.1, is written in quotes, wherever a name stands."""
+    text = f"mesh: '{name}'\ndiscovery: '{name}'\npeers: ['{name}', b]\n"
+    mesh = load(tmp_path, text + f"graph: {{edges: [['{name}', b]]}}\n")
+    assert load(tmp_path, mesh.resolved()) == mesh
+
+
 def test_resolved_configuration_states_the_defaults(tmp_path: Path) -> None:
     """Durations come back with a unit, and defaults are spelled out."""
     text = load(tmp_path, "mesh: m\npeers: 2\nrounds: {linger: 250ms}\n").resolved()
