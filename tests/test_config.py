@@ -1,5 +1,6 @@
 """topology.yaml: what loads, and the line, column and words of everything that does not."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -580,3 +581,11 @@ def test_discovery_may_keep_to_a_realm(tmp_path: Path) -> None:
         for word in ("true", "m-run-7", "no")
     ]
     assert realms == ["m", "m-run-7", None]
+
+
+def test_the_service_is_given_time_to_end_a_round() -> None:
+    """Systemd kills no peer in a round that its neighbours would still wait for."""
+    unit = (Path(__file__).parents[1] / "systemd" / "tallynode@.service").read_text()
+    found = re.search(r"^TimeoutStopSec=(\d+)min$", unit, re.MULTILINE)
+    assert found
+    assert int(found[1]) * 60 > default_mesh().rounds.deadline.max
