@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from tallynode.config_graph import edges_of, how_many_heard
+from tallynode.config_graph import edges_of
 from tallynode.config_yaml import Where
 from tallynode.protocol import graph
 from tallynode.protocol.settings import CONTENTS
@@ -94,7 +94,7 @@ def check_choice(mesh: "Mesh") -> list[tuple[Where, str]]:
         return []
     neighbours = graph.adjacency(mesh.names, edges_of(mesh.graph, mesh.names, mesh.seed))
     others = len(mesh.names) - 1
-    if all(count == others for count in how_many_heard(neighbours, mesh.hops).values()):
+    if all(count == others for count in graph.how_many_heard(neighbours, mesh.hops).values()):
         return []
     return [(("method", "select"), f"{mesh.method.select} {NOT_COMMON}")]
 

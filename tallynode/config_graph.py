@@ -1,6 +1,6 @@
 """The section `graph` of topology.yaml: who neighbours whom, and whether that fits the peers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, model_validator
@@ -88,12 +88,6 @@ def edges_of(graph: Graph, names: Sequence[str], seed: int) -> kinds.Edges:
             return kinds.star(names)
         case "custom":
             return kinds.of_pairs(graph.edges or ())
-
-
-def how_many_heard(neighbours: Mapping[str, Sequence[str]], hops: int) -> dict[str, int]:
-    """How many others each peer hears over so many hops."""
-    far = {name: kinds.distances(name, neighbours).values() for name in neighbours}
-    return {name: sum(0 < edges <= hops for edges in found) for name, found in far.items()}
 
 
 def check_graph(graph: Graph, names: Sequence[str]) -> list[tuple[Where, str]]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tallynode.config import Mesh
-from tallynode.config_graph import edges_of, how_many_heard
+from tallynode.config_graph import edges_of
 from tallynode.protocol import graph
 
 EDGELESS = ("local", "centralised")  # methods that exchange nothing
@@ -23,7 +23,7 @@ class Layout:
     def of(cls, mesh: Mesh) -> "Layout":
         """Lay the mesh's graph out."""
         neighbours = graph.adjacency(mesh.names, edges(mesh))
-        heard = how_many_heard(neighbours, mesh.hops)
+        heard = graph.how_many_heard(neighbours, mesh.hops)
         others = len(mesh.names) - 1
         model = {peer.name: peer.model or mesh.task.model for peer in mesh.peers}
         alike = {n: tuple(o for o in of if model[o] == model[n]) for n, of in neighbours.items()}

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from tallynode.errors import DataError
+from tallynode.errors import DataError, TallynodeError
 from tallynode.learning import folder, idx
 from tallynode.learning.partition import partition
 from tallynode.learning.samples import PeerData, Samples, checked, to_images
@@ -196,6 +196,8 @@ def _call(source: str) -> PeerData:
         raise DataError(f"data: {source}: {module_name} has no function {function_name!r}")
     try:
         data = function()
+    except TallynodeError:  # in words of ours already, as where it loads a folder
+        raise
     except Exception as error:  # as above
         raise DataError(f"data: {source} failed: {_told(error)}") from error
     if not isinstance(data, PeerData):
@@ -207,4 +209,4 @@ def _told(error: Exception) -> str:
     """What went wrong in a person's own code, and where, in a line."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     place = "" if last.filename.startswith("<frozen") else f" ({last.filename}:{last.lineno})"
-    return f"{type(error).__name__}: {error}{place}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"

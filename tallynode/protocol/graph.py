@@ -124,6 +124,12 @@ def adjacency(names: Sequence[str], edges: Edges) -> dict[str, tuple[str, ...]]:
     return {name: tuple(sorted(found)) for name, found in table.items()}
 
 
+def how_many_heard(neighbours: Mapping[str, Iterable[str]], hops: int) -> dict[str, int]:
+    """How many others each peer hears over so many hops."""
+    far = {name: distances(name, neighbours).values() for name in neighbours}
+    return {name: sum(0 < edges <= hops for edges in found) for name, found in far.items()}
+
+
 def distances(
     start: str, neighbours: Mapping[str, Iterable[str]], without: str = ""
 ) -> dict[str, int]:

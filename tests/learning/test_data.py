@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tallynode.errors import DataError
+from tallynode.errors import DataError, IoError
 from tallynode.learning.data import PeerData, load_peer_data
 from tallynode.learning.digest import DIGEST_BYTES, probe_digest
 from tallynode.learning.settings import DataSettings
@@ -143,6 +143,7 @@ def test_a_function_that_returns_nonsense_is_named(
         ("def load(): return {}[3]", r"load failed: KeyError: 3 \(.*own_.*\.py:1\)"),
         ("raise RuntimeError('no camera')", r"cannot import .*: RuntimeError: no camera \(.*:1\)"),
         ("def load(: pass", r"cannot import .*: SyntaxError: [^<]*$"),
+        ("def load(): raise ValueError('a\\nb')", r"load failed: ValueError: a b \(.*:1\)"),
     ],
 )
 def test_a_function_that_raises_is_named(
@@ -156,6 +157,17 @@ def test_a_function_that_raises_is_named(
         load_peer_data(DataSettings(source=f"{name}:load"))
     assert re.search(message, str(raised.value))
     assert raised.value.__cause__ is not None
+
+
+def test_what_is_ours_to_say_is_said_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A function that has its own reasons to refuse, or loads by ours, keeps words and exit code."""
+    code = "from tallynode.errors import IoError\ndef load(): raise IoError('the camera is off')\n"
+    (tmp_path / "own_camera.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(IoError, match="^the camera is off$"):
+        load_peer_data(DataSettings(source="own_camera:load"))
 
 
 def test_the_digest_sees_values_order_shape_and_classes() -> None:
