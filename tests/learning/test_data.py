@@ -162,11 +162,11 @@ def test_a_function_that_raises_is_named(
 def test_what_is_ours_to_say_is_said_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A function that has its own reasons to refuse, or loads by ours, keeps words and exit code."""
+    """A function that refuses in words of ours, or loads by them, keeps these and the exit code."""
     code = "from tallynode.errors import IoError\ndef load(): raise IoError('the camera is off')\n"
     (tmp_path / "own_camera.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(IoError, match="^the camera is off$"):
+    with pytest.raises(IoError, match=r"^the camera is off$"):
         load_peer_data(DataSettings(source="own_camera:load"))
 
 
