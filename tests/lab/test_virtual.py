@@ -71,14 +71,15 @@ def test_a_run_that_is_stopped_is_summed_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked_by: signal.Signals
 ) -> None:
     """The run folder is complete with the rounds that there are; nobody has finished."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # as a terminal gives it
 
-    def stopped(mesh: Mesh, emit: Emit, jobs: int) -> None:
+    def stopped(mesh: Mesh, emit: Emit, jobs: int) -> Mapping[str, Mapping[str, object]]:
         def take(record: Mapping[str, Any]) -> None:
             emit(record)
             if record["round"] == 2:
                 signal.raise_signal(asked_by)
 
-        run_virtual(mesh, take, jobs=jobs)
+        return run_virtual(mesh, take, jobs=jobs)
 
     monkeypatch.setattr(simulate, "run_virtual", stopped)
     options = simulate.Options(
@@ -90,7 +91,10 @@ def test_a_run_that_is_stopped_is_summed_up(
         json_output=False,
         command=["tallynode", "simulate"],
     )
-    summary = simulate.simulate(small("ring", "context"), options)
+    try:
+        summary = simulate.simulate(small("ring", "context"), options)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert {peer["exit"] for peer in summary["peers"]} == {"stopped"}
     assert max(peer["rounds"] for peer in summary["peers"]) == 2
     assert {"rounds.jsonl", "summary.json", "report.html"} <= {
