@@ -24,6 +24,7 @@ import psutil
 from tallynode import logs
 from tallynode.config import Mesh
 from tallynode.edge.journal import earlier
+from tallynode.edge.storage import make_folder
 from tallynode.errors import EX_OK, EX_SOFTWARE, LocalError, TallynodeError
 
 STOP_WITHIN_S = 15.0  # seconds a peer has to end after SIGTERM before it is killed
@@ -96,8 +97,12 @@ class ProcessMesh:
         self._offsets: dict[str, int] = {}
 
     def start(self, name: str, mesh: Mesh | None = None) -> int:
-        """Start one peer, or start it again, with the mesh as it sees it; its process id."""
-        peer_folder(self._run_dir, name).mkdir(parents=True, exist_ok=True)
+        """Start one peer, or start it again, with the mesh as it sees it; its process id.
+
+        Raises:
+            IoError: its folder cannot be made.
+        """
+        make_folder(peer_folder(self._run_dir, name))
         process = self._context.Process(
             target=_run_peer,
             args=(mesh or self._mesh, name, self._run_dir),
