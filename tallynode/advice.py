@@ -19,8 +19,7 @@ def hints(mesh: Mesh, layout: Layout) -> list[str]:
     others = len(mesh.names) - 1
     direct = all(len(of) == others for of in layout.neighbours.values())
     # Where peers are pinned, relays are signed, and show who votes in two ways: not to be saved.
-    signed = mesh.insecure is None and (mesh.off_loopback or any(peer.id for peer in mesh.peers))
-    guarded = signed or mesh.method.byzantine is not None
+    guarded = mesh.pinned or mesh.method.byzantine is not None
     if direct and others > 1 and mesh.hops > 1 and not guarded:
         found.append(
             "everybody hears everybody directly: method.hops: 1 saves the relays, which help only "

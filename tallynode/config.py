@@ -85,6 +85,12 @@ class Mesh(Section):
         return self.mesh if self.discovery else None
 
     @property
+    def pinned(self) -> bool:
+        """Whether only peers whose IDs are known may take part, by this file alone."""
+        stated = self.off_loopback or any(peer.id for peer in self.peers)
+        return self.insecure is None and stated
+
+    @property
     def off_loopback(self) -> bool:
         """Return whether the file names anything that other machines can reach or listen on."""
         return any(_leads_out(host) for _, host in _places(self))
@@ -209,8 +215,7 @@ def _check_trust(mesh: Mesh) -> list[tuple[Where, str]]:
     if mesh.insecure == "loopback":
         why = f"is not loopback, but the file says `insecure: loopback`; {trusted}"
         return [(where, f"{host} {why}") for where, host in _places(mesh) if _leads_out(host)]
-    pinned = mesh.off_loopback or any(peer.id for peer in mesh.peers)
-    if mesh.insecure is None and mesh.shared_broker and pinned:
+    if mesh.shared_broker and mesh.pinned:
         why = f"a shared broker cannot check peers against their pinned IDs; {trusted}"
         return [(("broker",), why)]
     return []
