@@ -72,9 +72,11 @@ class Method(ABC):
 
     def _begin(self, role: str, seed: int) -> None:
         """Set a copy to weights of this seed, its optimiser to nothing."""
+        self._copies[role] = Copy(self._new_net(seed), self.settings)
+
+    def _new_net(self, seed: int) -> nn.Module:
         of = self.settings
-        net = models.build(of.model, self.data.shape, self.classes, seed, of.device)
-        self._copies[role] = Copy(net, self.settings)
+        return models.build(of.model, self.data.shape, self.classes, seed, of.device)
 
     @property
     def _learner(self) -> Copy:

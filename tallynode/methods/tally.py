@@ -22,6 +22,8 @@ say: voters agree, and learners with them, on noise. A tally that does (`ECHO`) 
 peer whose own voter hardly believes what it says (`EMPTY`).
 """
 
+from functools import cached_property
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -57,7 +59,6 @@ class TallyMethod(Method):
         self._decides = start == "auto"
         self._draws_from = start if isinstance(start, int) else None  # round
         self._agreed = 0.0  # share of the last tally's labels that the learner gives
-        self._untaught = evaluate.votes(self._learner.net, self.data.probes)  # by the first weights
 
     def train(self, round: int, probes: np.ndarray) -> np.ndarray:
         """Train the voter on private data alone and return what it says of the probes (n,)."""
@@ -106,6 +107,12 @@ class TallyMethod(Method):
         if self.settings.sampled_from is not None and isinstance(outcome, Consensus):
             self._compare(round, outcome, new=taught is not None)
         return self._metrics(loss, tally_accuracy=accuracy, tally=found)
+
+    @cached_property
+    def _untaught(self) -> np.ndarray:
+        """(probes,) int64 classes that the first weights give; looked at with the first tally."""
+        first = self._new_net(train.seed_of(self._seed[0], "weights"))
+        return evaluate.votes(first, self.data.probes)
 
     def _echoes(self, round: int, outcome: Consensus | SoftConsensus) -> bool:
         """Whether a tally says what all peers began with, and this one has learnt nothing yet."""
