@@ -1,4 +1,4 @@
-"""Liars in a running mesh: what they vote is a lie, and only the honest are counted."""
+"""Votes that are written for who casts them: lies, and only the honest are counted; the truth."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from tallynode.config import Mesh
-from tallynode.lab.liars import LIES, among_liars
 from tallynode.lab.pool import Case
+from tallynode.lab.scripted import LIES, all_right, among_liars
 from tallynode.lab.study import Result, run_case, study
 
 SMALL = Mesh.model_validate(
@@ -37,6 +37,13 @@ def test_where_three_of_four_lie_alike_the_honest_one_is_told_the_lie(lie: str) 
 def test_without_liars_it_is_any_run() -> None:
     """The same bits, so that figures with and without can be compared."""
     assert among_liars(SMALL, liars=0, lie="constant") == run_case(SMALL)
+
+
+def test_where_all_votes_are_right_so_is_the_tally() -> None:
+    """And who learns from it ends higher than who learns from what peers know."""
+    found = all_right(SMALL)
+    assert found.tally_accuracy == 1
+    assert found.accuracy > run_case(SMALL).accuracy
 
 
 def test_a_study_remembers_another_way_to_run_a_mesh(tmp_path: Path) -> None:
