@@ -70,9 +70,8 @@ class Walk:
     def step(self, event: ev.Event) -> None:
         """One event, and what must hold after any."""
         before = self.peer.phase
-        effects = self.peer.step(event, self.now)
-        for at, effect in enumerate(effects):
-            self.note(effect, effects[:at])
+        for effect in self.peer.step(event, self.now):
+            self.note(effect)
         assert self.peer.round >= self.round, "a round never decreases"
         self.round = self.peer.round
         deadline = self.peer.deadline()
@@ -83,8 +82,8 @@ class Walk:
         if self.peer.phase is not Phase.STOPPED:
             self.check_bounds()
 
-    def note(self, effect: ef.Effect, earlier: list[ef.Effect]) -> None:
-        """Check one effect against those before it."""
+    def note(self, effect: ef.Effect) -> None:
+        """Check one effect against what came before it."""
         match effect:
             case ef.Train() | ef.Learn():
                 assert self.job is None, "one job at a time"
@@ -95,7 +94,8 @@ class Walk:
             case ef.Publish(topic="v/a", data=data):
                 ballot = wire.decode(data, "a", "play", DIGEST)
                 assert isinstance(ballot, Ballot)
-                assert any(isinstance(e, ef.Save) and e.round == ballot.round for e in earlier)
+                assert self.saved is not None, "on the disk before anybody can read it"
+                assert snapshot.decode(self.saved).round == ballot.round
                 held = self.peer.hearing.box.get("a", ballot.round)
                 assert held is not None
                 assert held.coded == ballot.body
