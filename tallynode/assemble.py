@@ -124,6 +124,7 @@ def parts(
         levels=mesh.method.levels,
         select=mesh.method.select,
         sampled_from=_sampled_from(mesh),
+        holdings=_holdings(mesh, voted, len(data.classes)),
         coding=mesh.method.coding,
         bits=mesh.method.bits,
         bits_down=_bits_down(mesh),
@@ -184,6 +185,12 @@ def _sampled_from(mesh: Mesh) -> int | None:
     return None if start == "auto" else start
 
 
+def _holdings(mesh: Mesh, voted: int, classes: int) -> bool:
+    """Whether ballots say what their voters hold of each class."""
+    few = classes <= limits.HOLDINGS_CLASSES_MAX and not _too_many(voted, classes)
+    return mesh.method.says_holdings and few
+
+
 def _bits_down(mesh: Mesh) -> int:
     """Of the aggregate, in the method that quantises it."""
     of = mesh.method
@@ -192,8 +199,9 @@ def _bits_down(mesh: Mesh) -> int:
 
 def method_of(mesh: Mesh, peer: Peer, data: PeerData, secret: bytes) -> Method:
     """The mesh's method on one peer's data; `secret` as in `parts`."""
-    settings, classes = mesh.train_settings(peer), len(data.classes)
-    if settings.sampled_from == "auto" and _too_many(_voted(mesh, data), classes):
+    settings, classes, voted = mesh.train_settings(peer), len(data.classes), _voted(mesh, data)
+    settings = replace(settings, holdings=_holdings(mesh, voted, classes))
+    if settings.sampled_from == "auto" and _too_many(voted, classes):
         settings = replace(settings, sampled_from=None)
     of: _Of = {"classes": classes, "seed": mesh.seed, "index": mesh.names.index(peer.name)}
     if mesh.method.privacy is None:
@@ -202,7 +210,7 @@ def method_of(mesh: Mesh, peer: Peer, data: PeerData, secret: bytes) -> Method:
         mesh.method.privacy.budget(),
         classes=classes,
         probes=len(data.probes),
-        voted=_voted(mesh, data),
+        voted=voted,
         secret=secret,
     )
     return PrivateTallyMethod(data, settings, responses, **of)

@@ -121,6 +121,7 @@ _METHOD_KEYS: dict[str, tuple[str, ...]] = {  # keys that not every method heeds
         "coding",
         "levels",
         "sampled_from",
+        "holdings",
         "privacy",
         "witness",
         "select",
@@ -174,6 +175,7 @@ class Method(Section):
     target: Target = "hard"
     levels: Annotated[int, Field(ge=1, le=limits.LEVELS_MAX)] = 1  # of sureness in a vote
     sampled_from: fields.CountOrWhen = "auto"  # round from which learners vote, or auto or never
+    holdings: bool = True  # whether ballots of learners say what each holds of the classes
     coding: Literal["context", "packed"] = "context"  # packed: always ceil(log2 C) bits a vote
     bits: Annotated[int, Field(ge=0, le=16)] = 0  # of a soft label's entry; 0: float32
     bits_down: Annotated[int, Field(ge=0, le=16)] | None = None  # of the aggregate; None: as bits
@@ -220,6 +222,11 @@ class Method(Section):
         plain = self.name == "tally" and self.levels == 1 and self.witness
         trusting = self.privacy is None and self.byzantine is None
         return self.sampled_from if self.sampled_from != "auto" or (plain and trusting) else None
+
+    @property
+    def says_holdings(self) -> bool:
+        """Whether ballots say what their voters hold of each class: where learners may vote."""
+        return self.holdings and self.sampling is not None and self.privacy is None
 
 
 def _heeding(key: str) -> str:

@@ -105,7 +105,7 @@ def resume(
             f"{store.folder}: holds a ballot on probes that seed {snapshot.seed} drew, but the "
             f"seed is now {mine.seed}; {CURE}"
         )
-    count = mine.parameters or mine.voted
+    count = mine.parameters or mine.entries
     if snapshot.count != count:
         raise DataError(
             f"{store.folder}: holds a ballot of {snapshot.count} entries, but they are now of "

@@ -58,7 +58,7 @@ class Observer:
 
     def decoded(self, body: bytes) -> bytes:
         """A ballot's votes, as eight bytes each; DecodeError where it is none."""
-        return packed.decode(body, self._settings.voted, self._settings.classes).tobytes()
+        return packed.decode(body, self._settings.entries, self._settings.classes).tobytes()
 
     def votes(self, origin: str, round_: int) -> set[bytes]:
         """The different ballots that a peer cast in a round, decoded; more than one is fraud."""

@@ -70,7 +70,7 @@ class Relay:
         mine = replace(self._settings, name=origin, mesh=mesh or self._settings.mesh)
         hearing = Peer(mine, signer=self.signers[by] if by else None).hearing
         round_ = max(1, int(self.watched.records()[-1]["round"]) + ahead)
-        held = hearing.contents.encode(round_, np.full(mine.voted, says))
+        held = hearing.contents.encode(round_, np.full(mine.entries, says))
         made = Ballot(
             origin=origin,
             round=round_,

@@ -3,9 +3,9 @@
 The tally says how much it is worth as a whole, and each probe counts by the confidence of its
 consensus: that replaces the weight that TallyTrain (arXiv 2607.00173) decays by hand. Noise teaches
 nothing, and a probe on which the voters are split pulls little. The target is
-the winning class (`hard`), the vote histogram (`histogram`), the same with each voter worth how far
-it agrees with the tally (`weighed`), or what the tally believes of each class, tempered so that the
-runners-up stay visible (`posterior`).
+the winning class (`hard`), the vote histogram (`histogram`), the same with each vote worth how far
+its voter agrees with the tally and what it holds of that class (`weighed`), or what the tally
+believes of each class, tempered so that the runners-up stay visible (`posterior`).
 """
 
 from dataclasses import dataclass

@@ -45,6 +45,7 @@ class TrainSettings:
     prior: bool = True  # take the peer's own class prior out of the loss (logit adjustment)
     witness: bool = True  # a second copy, trained on private data alone, casts the votes
     target: Target = "hard"
+    holdings: bool = False  # whether votes come with what the voter holds of each class
     levels: int = 1  # of sureness that a vote carries
     temperature: float | None = None  # of fd's aggregation; None: the plain mean
     initialise: Literal["keep", "shared", "random"] = "keep"  # what a net of cfd distils from

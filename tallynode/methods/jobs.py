@@ -12,11 +12,14 @@ from tallynode.errors import DivergedError
 from tallynode.methods.method import Method
 from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
+from tallynode.protocol import holdings
 
 
 def trained(method: Method, job: ef.Train) -> ev.Trained:
     """Train for a round and vote; where a bridge is due, say what the learner has changed by."""
     content = method.train(job.round, job.probes)
+    if method.settings.holdings:
+        content = np.concatenate([content, holdings.said(method.held)])
     _check(job.round, method.finite and bool(np.isfinite(content).all()))
     delta = method.bridge.publish(job.round) if job.bridge and method.bridge else b""
     return ev.Trained(round=job.round, content=content, delta=delta)

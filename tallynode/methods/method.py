@@ -104,6 +104,12 @@ class Method(ABC):
         )
 
     @property
+    def held(self) -> np.ndarray:
+        """(classes,) int64 private samples of each class."""
+        counts: np.ndarray = np.bincount(self.data.private.y.cpu().numpy(), minlength=self.classes)
+        return counts
+
+    @property
     def parameters(self) -> int:
         """Number of the learner's parameters."""
         return sum(parameter.numel() for parameter in self._learner.net.parameters())

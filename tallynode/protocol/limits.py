@@ -19,6 +19,7 @@ LAGS_HELD = 64  # recent arrival times kept for the adaptive deadline
 REASON_CHARS_MAX = 200  # characters of a refusal that quotes a peer
 HISTOGRAM_CELLS_MAX = 1 << 26  # (probe, class) cells of a dense histogram, 256 MiB
 COMPLAINTS_MAX = 1_000  # refusals said in words; a peer that varies its garbage cannot fill the log
+HOLDINGS_CLASSES_MAX = 256  # classes; with more, what a voter holds is not said
 LEVELS_MAX = 8  # levels of sureness a vote may carry
 SURENESS_CELLS_MAX = 1 << 22  # (voter, level, class) cells of a table, 32 MiB
 CONFUSION_CLASSES_MAX = 64  # classes; a voter costs their square in `dawid-skene`

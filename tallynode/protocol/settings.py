@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tallynode.errors import LocalError
-from tallynode.protocol import limits
+from tallynode.protocol import holdings, limits
 from tallynode.protocol.coding import packed
 
 CONTENTS = {  # what a ballot holds, by method
@@ -89,6 +89,7 @@ class PeerSettings:
     levels: int = 1  # of sureness that a vote carries
     select: str = "random"  # how a round's probes are chosen: random, or a key of choosing.MEASURES
     sampled_from: int | None = None  # round from which learners vote; None: witnesses do
+    holdings: bool = False  # whether ballots say what their voters hold of each class
     byzantine: int | None = None  # liars that no label may depend on; None: no guard
     bits: int = 0  # of a soft label's probabilities; 0: float32
     bits_down: int = (
@@ -111,6 +112,8 @@ class PeerSettings:
             "levels": 1 <= self.levels <= limits.LEVELS_MAX,
             "classes and levels": self.symbols <= limits.CLASSES_MAX,
             "probes": 1 <= self.probes <= limits.PROBES_MAX,
+            "holdings": not self.holdings
+            or (self.levels == 1 and self.classes <= limits.HOLDINGS_CLASSES_MAX),
             "per_round": self.per_round is None or 1 <= self.per_round <= self.probes,
             "what a ballot holds (it must fit a message)": (
                 self.ballot_bytes <= limits.BALLOT_BYTES_MAX
@@ -128,6 +131,11 @@ class PeerSettings:
         return self.per_round or self.probes
 
     @property
+    def entries(self) -> int:
+        """Entries of a ballot: the votes, and what else its voter says of itself."""
+        return self.voted + (holdings.entries(self.classes) if self.holdings else 0)
+
+    @property
     def symbols(self) -> int:
         """Different entries that a ballot may have: a class, at a level of sureness."""
         return self.classes * self.levels
@@ -139,14 +147,17 @@ class PeerSettings:
     @property
     def ballot_bytes(self) -> int:
         """Content of a ballot at most, in bytes."""
-        return ballot_bytes(self.method, self.voted, self.symbols, self.parameters)
+        return ballot_bytes(self.method, self.entries, self.symbols, self.parameters)
 
     @property
     def said(self) -> str:
         """The method and what of it peers must agree on, in words."""
         levels = f", {self.levels} levels" if self.levels > 1 else ""
+        held = ", holdings" if self.holdings else ""
         bridge = f", bridge {self.bridge.every} {self.bridge.said}" if self.bridge else ""
-        return self.method + levels + bridge + (f", by {self.select}" if self.chooses else "")
+        return (
+            self.method + levels + held + bridge + (f", by {self.select}" if self.chooses else "")
+        )
 
     @property
     def chooses(self) -> bool:

@@ -98,6 +98,7 @@ class Consensus:
     margin: np.ndarray  # (n,) int64, votes by which the winner leads; negative where it trails
     shares: np.ndarray  # (m,) float64, the rule's belief in each candidate
     candidates: Candidates
+    standing: np.ndarray | None = None  # (voters, classes) what a vote counts for; None: all alike
 
     @property
     def voters(self) -> int:
@@ -116,9 +117,9 @@ class Consensus:
         return heard
 
     def agreement(self, own: np.ndarray) -> float | None:
-        """Share of the labels that a peer's own votes (n,) confirm; None: there are none."""
+        """Share of the labels that a peer's own ballot confirms; None: there are none."""
         heard = self.heard
-        votes = own[heard] // self.candidates.levels
+        votes = own[: len(heard)][heard] // self.candidates.levels  # holdings may follow
         return float((votes == self.labels[heard]).mean()) if heard.any() else None
 
     @property
@@ -128,10 +129,12 @@ class Consensus:
 
     @property
     def weighed(self) -> np.ndarray:
-        """(n, classes) float32 votes a class, each worth as much as its voter."""
+        """(n, classes) float32 votes a class, each worth as much as its voter is on that class."""
         of = self.candidates
-        worths = np.repeat(self.skills, of.votes.shape[1])
-        sums = np.bincount(of.pair_of.ravel(), weights=worths, minlength=len(of.count))
+        worths = np.repeat(self.skills[:, None], of.votes.shape[1], axis=1)
+        if self.standing is not None:
+            worths = worths * np.take_along_axis(self.standing, of.votes, axis=1)
+        sums = np.bincount(of.pair_of.ravel(), weights=worths.ravel(), minlength=len(of.count))
         return self._table(sums, np.float32)
 
     @property

@@ -6,9 +6,11 @@ reference by the name that the ballot carries; if it cannot, it asks (hearing.py
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
+from tallynode.protocol import holdings
 from tallynode.protocol.ballots import BALLOTS_MIN, BallotBox, Held
 from tallynode.protocol.coding import DecodeError, packed
 from tallynode.protocol.coding import ballot as coder
@@ -44,30 +46,36 @@ class Votes:
     def __init__(self, settings: PeerSettings, box: BallotBox) -> None:
         self._settings = settings
         self._box = box
-        self._count = settings.voted
+        self._count = settings.entries
         self._rule = rule_of(settings.tally, settings.levels)
         self._tallies: dict[int, Consensus] = {}
 
     def outcome(
-        self, round_: int, votes: Mapping[str, np.ndarray], late: int, probes: np.ndarray
+        self, round_: int, ballots: Mapping[str, np.ndarray], late: int, probes: np.ndarray
     ) -> Consensus | None:
         """The consensus of a round; None of fewer ballots than say something new."""
         mine = self._settings
-        self._remember(round_, votes, late)
-        if len(votes) < BALLOTS_MIN:
+        self._remember(round_, ballots, late)
+        if len(ballots) < BALLOTS_MIN:
             return None
+        votes = {name: ballot[: mine.voted] for name, ballot in ballots.items()}
         rule = shares_of_votes if mine.samples(round_) else self._rule
-        return tally(votes, probes, mine.classes, rule, mine.byzantine, mine.levels)
+        found = tally(votes, probes, mine.classes, rule, mine.byzantine, mine.levels)
+        if not mine.holdings:
+            return found
+        said = [ballots[name][mine.voted :] for name in found.candidates.voters]
+        shares = np.stack([holdings.heard(of, mine.classes) for of in said])
+        return replace(found, standing=holdings.weights(shares))
 
-    def _remember(self, round_: int, votes: Mapping[str, np.ndarray], late: int) -> None:
+    def _remember(self, round_: int, ballots: Mapping[str, np.ndarray], late: int) -> None:
         """Keep a round's tally if it holds everybody's ballot of that very round.
 
         The majority is taken, whatever rule the peer learns by: it is made of integers, the same on
         any machine.
         """
         mine = self._settings
-        if mine.common and not late and len(votes) == len(mine.voters) + 1:
-            self._tallies[round_] = tally(votes, np.arange(self._count), mine.symbols)
+        if mine.common and not late and len(ballots) == len(mine.voters) + 1:
+            self._tallies[round_] = tally(ballots, np.arange(self._count), mine.symbols)
         for old in [r for r in self._tallies if r <= round_ - TALLIES_HELD]:
             del self._tallies[old]
 
