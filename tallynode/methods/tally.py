@@ -11,10 +11,10 @@ carries on (`sampled_from`): from then on it votes, and each vote is *drawn* fro
 An argmax would confirm a wrong label that all have learnt; draws leave a probe on which all doubt
 with an open histogram, which is then the target, each vote in it worth how far its voter agrees
 with the tally, and what it holds of that class (protocol/holdings.py). A draw is a soft label in
-one symbol: on the mean over peers and rounds it is what they believe. Where on a probe's [0, 1) each
-draws is public and spread evenly, so that ten peers who believe .3 of a class cast three votes for
-it and not one or six by luck. Each peer finds out for itself when it carries on (`auto`): once its
-learner gives CAUGHT_UP of a round's probes the label that the tally gave them. Once it gives
+one symbol: on the mean over peers and rounds it is what they believe. Where on a probe's [0, 1)
+each draws is public and spread evenly, so that ten peers who believe .3 of a class cast three votes
+for it and not one or six by luck. Each peer finds out for itself when it carries on (`auto`): once
+its learner gives CAUGHT_UP of a round's probes the label that the tally gave them. Once it gives
 SETTLED of them it draws from less than its DOUBT: until then that would make what all have wrong
 for certain, from then on it ends sooner and codes smaller.
 
