@@ -22,9 +22,7 @@ from tallynode.protocol import effects as ef
 from tallynode.protocol import events as ev
 
 LIES = ("constant", "noise", "next class")  # who knows the truth alone has no runner-up
-Script = Callable[
-    [np.ndarray, int, np.random.Generator], np.ndarray
-]  # of right classes, of how many
+Script = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]  # of right classes, how many
 
 
 class _Scripted:

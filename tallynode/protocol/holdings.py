@@ -9,8 +9,8 @@ The share of a voter's samples that is of a class is said in half octaves, from 
 the classes: they are coded, signed, relayed and saved as votes are, and since they stay what they
 are, saying them again costs next to nothing.
 
-Nobody can check them. A receiver makes each voter's shares sum to one, so that whoever lies may
-choose on which classes to count for more, and counts for less on the others.
+Nobody can check them. A receiver makes each voter's shares sum to one, so that no claim counts for
+more than that of an honest peer whose data are so: of all classes alike, or of one alone.
 """
 
 import numpy as np
