@@ -5,6 +5,7 @@ A message is a msgpack array (the head) and, for a ballot or a piece, coded byte
     ballot  [0x11, mesh tag (16 bits), origin, round, probe tag (32 bits), hops left, coding] votes
             with its origin's signature (64 bytes) as an eighth element where ballots are signed
             where peers choose probes, the probe tag is xor the tag of the choice
+            where learners may vote, what the voter holds follows the votes: holdings.py
     hello   [0x12, mesh, origin, probe digest (8 bytes), classes, probes a round, method, state]
     ask     [0x13, mesh tag, origin, round]
     key     [0x14, mesh tag, origin, public key (32 bytes)]
